@@ -16,38 +16,32 @@
     reason = "a bench is a script: it prints, and panics on errors"
 )]
 
+#[expect(dead_code, reason = "shared with other benches, which use all of it")]
+#[path = "support/installation.rs"]
+mod installation;
 #[path = "support/server.rs"]
 mod server;
 
 use std::{
-    collections::BTreeMap,
-    fs,
     net::SocketAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use jiff::Timestamp;
 use prost::Message as _;
-use superoffice_sandbox::{Options, Sandbox, demo};
-use tenant_gateway::{
-    app::Storage,
-    config::Config,
-    crypto::Keyring,
-    domain::TenantName,
-    grpc::pb::{
-        self,
-        associate_service_client::AssociateServiceClient,
-        associate_service_server::{AssociateService, AssociateServiceServer},
-        token_service_client::TokenServiceClient,
-    },
-    ports::{StoreHealth as _, TenantStore as _},
+use tenant_gateway::grpc::pb::{
+    self,
+    associate_service_client::AssociateServiceClient,
+    associate_service_server::{AssociateService, AssociateServiceServer},
+    token_service_client::TokenServiceClient,
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
 
-use self::server::Server;
+use self::{
+    installation::{Installation, tenant_name},
+    server::Server,
+};
 
 const ROUNDS: usize = 5;
 const ASSOCIATES: usize = 50_000;
@@ -67,60 +61,25 @@ fn main() {
         return reference(&answer);
     }
     let runtime = Runtime::new().unwrap();
-    let world = runtime.block_on(World::new());
+    let world = runtime.block_on(prepare());
     runtime.block_on(listing(&world));
     cached(&runtime, &world);
 }
 
-/// A simulated SuperOffice with one large tenant, and files for a gateway that uses it.
-struct World {
-    sandbox: Sandbox,
-    client_secret: String,
-    tenant: String,
-    folder: tempfile::TempDir,
+/// Prepares a gateway that has one large tenant.
+async fn prepare() -> Installation {
+    let world = Installation::new("").await;
+    world.configure(
+        "[callers]\ninsecure_anonymous = true\n[audit]\ndurability = \"after_response\"\n",
+        "calls_per_second = 10000\nburst = 10000\n",
+    );
+    world.sandbox.generate_people(&world.tenant().id, ASSOCIATES, 1).unwrap();
+    world.enroll().await;
+    world
 }
 
-impl World {
-    async fn new() -> Self {
-        let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let demo = demo::populate(sandbox.control()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::write(path.join("secret"), &demo.client_secret).unwrap();
-        fs::write(path.join("key.xml"), &demo.private_key_xml).unwrap();
-        Keyring::generate(&path.join("keyring.toml"), Timestamp::now()).unwrap();
-        let config = format!(
-            "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [lifecycle]\ndrain_delay = \"0s\"\n[callers]\ninsecure_anonymous = true\n\
-             [audit]\ndurability = \"after_response\"\n\
-             [[applications]]\nid = \"demo\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
-             client_secret_file = \"./secret\"\nprivate_key_file = \"./key.xml\"\n\
-             login_uri = \"{}\"\nallowed_api_hosts = [\"127.0.0.1\"]\n\
-             calls_per_second = 10000\nburst = 10000\n",
-            demo.client_id,
-            sandbox.login_uri()
-        );
-        fs::write(path.join("gateway.toml"), config).unwrap();
-        let tenant = &demo.tenants[0];
-        sandbox.generate_people(&tenant.id, ASSOCIATES, 1).unwrap();
-        let config = Config::load(&path.join("gateway.toml")).unwrap().config;
-        let storage = Storage::open(&config).await.unwrap();
-        let name: TenantName = format!("applications/demo/tenants/{}", tenant.id).parse().unwrap();
-        let (now, token) = (Timestamp::now(), tenant.system_user_token.clone().into());
-        storage.store.create(&name, &BTreeMap::default(), now).await.unwrap();
-        storage.store.set_system_user_token(&name, &token, now).await.unwrap();
-        storage.store.close().await;
-        let (client_secret, tenant) = (demo.client_secret, tenant.id.clone());
-        Self { sandbox, client_secret, tenant, folder }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("gateway.toml")
-    }
-
-    fn parent(&self) -> String {
-        format!("applications/demo/tenants/{}", self.tenant)
-    }
+fn parent(world: &Installation) -> String {
+    tenant_name(&world.tenant().id).to_string()
 }
 
 async fn channel(address: SocketAddr) -> Channel {
@@ -128,10 +87,10 @@ async fn channel(address: SocketAddr) -> Channel {
 }
 
 /// Compares a fresh listing of all associates with fetching the same pages.
-async fn listing(world: &World) {
+async fn listing(world: &Installation) {
     let gateway = Server::gateway(&world.config(), "grpc");
     let channel = channel(gateway.address).await;
-    let tenant = world.parent();
+    let tenant = parent(world);
     let ticket = pb::IssueSystemTicketRequest { tenant, ..Default::default() };
     let ticket = TokenServiceClient::new(channel.clone()).issue_system_ticket(ticket).await;
     let ticket = ticket.unwrap().into_inner().ticket.unwrap();
@@ -165,12 +124,12 @@ async fn listing(world: &World) {
 }
 
 /// Lists all associates without cached data. Returns their number and the seconds until the first page.
-async fn list(world: &World, mut client: AssociateServiceClient<Channel>) -> (usize, f64) {
+async fn list(world: &Installation, mut client: AssociateServiceClient<Channel>) -> (usize, f64) {
     let begin = Instant::now();
     let (mut count, mut until_first, mut page_token) = (0, 0.0, String::new());
     loop {
         let first = page_token.is_empty();
-        let parent = world.parent();
+        let parent = parent(world);
         let mut request = Request::new(pb::ListAssociatesRequest {
             parent,
             page_size: PAGE_SIZE,
@@ -196,8 +155,8 @@ async fn list(world: &World, mut client: AssociateServiceClient<Channel>) -> (us
 }
 
 /// Fetches the pages that the gateway reads, with the known last id of each page. Returns their number.
-async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket) -> usize {
-    let people = world.sandbox.people(&world.tenant).unwrap();
+async fn fetch(world: &Installation, http: &reqwest::Client, ticket: &pb::SystemTicket) -> usize {
+    let people = world.sandbox.people(&world.tenant().id).unwrap();
     let ids: Vec<u32> = people.associates.keys().copied().collect();
     let lasts = ids.chunks(PAGE).map(|page| page[page.len() - 1]);
     let mut pages = 0;
@@ -209,7 +168,7 @@ async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket)
         let request = http
             .get(uri)
             .header("authorization", format!("SOTicket {}", ticket.value))
-            .header("so-apptoken", &world.client_secret)
+            .header("so-apptoken", &world.demo.client_secret)
             .header("accept", "application/json")
             .header("accept-language", "*");
         let answer = request.send().await.unwrap().error_for_status().unwrap();
@@ -220,9 +179,9 @@ async fn fetch(world: &World, http: &reqwest::Client, ticket: &pb::SystemTicket)
 }
 
 /// Compares a cached associate with a bare tonic server.
-fn cached(runtime: &Runtime, world: &World) {
+fn cached(runtime: &Runtime, world: &Installation) {
     let gateway = Server::gateway(&world.config(), "grpc");
-    let name = format!("{}/associates/{}", world.parent(), 3);
+    let name = format!("{}/associates/{}", parent(world), 3);
     let answer = runtime.block_on(async {
         let mut client = AssociateServiceClient::new(channel(gateway.address).await);
         let mut request = Request::new(get(&name));

@@ -24,7 +24,7 @@ use sqlx::{
 };
 use tempfile::TempDir;
 use tenant_gateway::{
-    broker::{Counters, Durability, EventClass, Trail, TrailPorts, TrailRules},
+    audit::{Durability, EventClass, Trail, TrailPorts, TrailRules},
     crypto::{AuditKeys, EnvelopeSealer, Keyring},
     domain::{
         AuditEvent, AuditRecord, AuditRow, AuditSignature, ChainPoint, Decision, NO_HASH,
@@ -188,7 +188,6 @@ async fn trail(folder: &Path, groups: usize, size: usize) -> Took {
         signer: Arc::new(keys),
         clock: Arc::new(SystemClock),
         timer: Arc::new(SystemClock),
-        counters: Arc::<Counters>::default(),
     };
     let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));
     let trail = Trail::new(ports, "serve-bench".into(), TrailRules { durability, max_wait });

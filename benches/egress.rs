@@ -17,29 +17,20 @@
     reason = "a bench is a script: it prints, and panics on errors"
 )]
 
+#[path = "support/installation.rs"]
+mod installation;
 #[expect(dead_code, reason = "shared with other benches, which use all of it")]
 #[path = "support/server.rs"]
 mod server;
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::SocketAddr,
-    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
-use superoffice_sandbox::{Endpoint, Fault, FaultScope, Options, Sandbox, demo};
-use tenant_gateway::{
-    app::Storage,
-    config::Config,
-    crypto::{DemoIssuer, Keyring},
-    domain::TenantName,
-    ports::{StoreHealth as _, TenantStore as _},
-};
+use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -47,7 +38,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::server::Server;
+use self::{
+    installation::{CALLER, Installation, JWT_CALLERS},
+    server::Server,
+};
 
 /// The number of rounds of each server at each number of concurrent calls.
 const ROUNDS: usize = 5;
@@ -55,9 +49,6 @@ const ROUNDS: usize = 5;
 const ROUND: f64 = 2.0;
 /// The numbers of concurrent calls, each on its own HTTP/1.1 connection.
 const IN_FLIGHT: [usize; 3] = [1, 32, 128];
-
-const ISSUER: &str = "https://issuer.bench.invalid";
-const CALLER: &str = "system:serviceaccount:crm:sync-worker";
 
 /// The size of a response: that of one contact.
 const BODY_BYTES: usize = 1024;
@@ -72,13 +63,13 @@ fn main() {
     let length = Duration::from_secs_f64(seconds);
     let runtime = Runtime::new().unwrap();
     let upstream = Server::reference("");
-    let world = runtime.block_on(World::new(upstream.address));
+    let world = runtime.block_on(prepare(upstream.address));
     let envoy = Envoy::start(&world, upstream.address);
     if envoy.is_none() {
         println!("no reference: envoy is not on PATH (see the top of benches/egress.rs)");
     }
     for durability in ["after_response", "before_response"] {
-        world.configure(durability);
+        configure(&world, durability);
         let gateway = Server::gateway(&world.config(), "egress");
         let ours = gateway.address;
         println!("{durability}, policy, token; {BODY_BYTES} bytes an answer");
@@ -86,9 +77,9 @@ fn main() {
             "  in flight   gateway/s   envoy/s  ratio    p50 µs (envoy)     p99 µs (envoy)  ratio   CPU µs (envoy)  ratio   bare/s"
         );
         for in_flight in IN_FLIGHT {
-            let ours = Target { address: ours, path: world.path(), pid: gateway.pid() };
+            let ours = Target { address: ours, path: path(&world), pid: gateway.pid() };
             let bare =
-                Target { address: upstream.address, path: world.path(), pid: upstream.pid() };
+                Target { address: upstream.address, path: path(&world), pid: upstream.pid() };
             let theirs = envoy.as_ref().map(|envoy| Target {
                 pid: envoy.pid(),
                 address: envoy.address,
@@ -134,71 +125,29 @@ fn print(in_flight: usize, us: &Round, them: Option<&Round>, bare: &Round) {
     );
 }
 
-/// A simulated SuperOffice whose tenant has its Web API on a server of this bench, and the files of a gateway.
-struct World {
-    sandbox: Sandbox,
-    client_id: String,
-    tenant: String,
-    folder: tempfile::TempDir,
-    token: String,
+/// Prepares a gateway whose tenant has its Web API on a server of this bench.
+async fn prepare(upstream: SocketAddr) -> Installation {
+    let world = Installation::new(&policies(20)).await;
+    let endpoint = format!("http://{upstream}/{}", world.tenant().id);
+    let api = Some(format!("{endpoint}/api"));
+    let fault = Fault::Addresses { api, endpoint: Some(endpoint) };
+    world.sandbox.inject(Endpoint::TenantStatus, fault, FaultScope::always()).unwrap();
+    configure(&world, "after_response");
+    world.enroll().await;
+    world
 }
 
-impl World {
-    async fn new(upstream: SocketAddr) -> Self {
-        let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let demo = demo::populate(sandbox.control()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::write(path.join("secret"), &demo.client_secret).unwrap();
-        fs::write(path.join("key.xml"), &demo.private_key_xml).unwrap();
-        Keyring::generate(&path.join("keyring.toml"), Timestamp::now()).unwrap();
-        let issuer = DemoIssuer::generate(ISSUER).unwrap();
-        fs::write(path.join("jwks.json"), issuer.jwks()).unwrap();
-        fs::write(path.join("policy.cedar"), policies(20)).unwrap();
-        let now = Timestamp::now();
-        let token = issuer.token(CALLER, "tenant-gateway", now, now + Duration::from_hours(12));
-        let token = token.expose_secret().to_owned();
-        let tenant = &demo.tenants[0];
-        let endpoint = format!("http://{upstream}/{}", tenant.id);
-        let api = Some(format!("{endpoint}/api"));
-        let fault = Fault::Addresses { api, endpoint: Some(endpoint) };
-        sandbox.inject(Endpoint::TenantStatus, fault, FaultScope::always()).unwrap();
-        let (id, client_id) = (tenant.id.clone(), demo.client_id.clone());
-        let world = Self { sandbox, client_id, tenant: id, folder, token };
-        world.configure("after_response");
-        let storage = Storage::open(&Config::load(&world.config()).unwrap().config).await.unwrap();
-        let token = tenant.system_user_token.clone().into();
-        let name: TenantName = format!("applications/demo/tenants/{}", tenant.id).parse().unwrap();
-        storage.store.create(&name, &BTreeMap::default(), Timestamp::now()).await.unwrap();
-        storage.store.set_system_user_token(&name, &token, Timestamp::now()).await.unwrap();
-        storage.store.close().await;
-        world
-    }
+/// Writes the configuration, with a rate limit that is never reached.
+fn configure(world: &Installation, durability: &str) {
+    let sections = format!(
+        "[egress]\nlisten = \"127.0.0.1:0\"\n[audit]\ndurability = \"{durability}\"\n\
+         {JWT_CALLERS}[policy]\nfile = \"./policy.cedar\"\n"
+    );
+    world.configure(&sections, "calls_per_second = 1000000\nburst = 1000000\n");
+}
 
-    /// Writes the configuration, with a rate limit that is never reached.
-    fn configure(&self, durability: &str) {
-        let text = format!(
-            "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[egress]\nlisten = \"127.0.0.1:0\"\n\
-             [lifecycle]\ndrain_delay = \"0s\"\n[audit]\ndurability = \"{durability}\"\n\
-             [[callers.jwt]]\nissuer = \"{ISSUER}\"\naudience = \"tenant-gateway\"\njwks_file = \"./jwks.json\"\n\
-             [policy]\nfile = \"./policy.cedar\"\n\
-             [[applications]]\nid = \"demo\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
-             client_secret_file = \"./secret\"\nprivate_key_file = \"./key.xml\"\n\
-             login_uri = \"{}\"\nallowed_api_hosts = [\"127.0.0.1\"]\n\
-             calls_per_second = 1000000\nburst = 1000000\n",
-            self.client_id,
-            self.sandbox.login_uri()
-        );
-        fs::write(self.config(), text).unwrap();
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("gateway.toml")
-    }
-
-    fn path(&self) -> String {
-        format!("/demo/{}/api/v1/Contact/12?$select=name", self.tenant)
-    }
+fn path(world: &Installation) -> String {
+    format!("/demo/{}/api/v1/Contact/12?$select=name", world.tenant().id)
 }
 
 /// Returns a realistic policy set: one policy for each service, and one for the caller of this bench.
@@ -225,7 +174,7 @@ struct Envoy {
 }
 
 impl Envoy {
-    fn start(world: &World, upstream: SocketAddr) -> Option<Self> {
+    fn start(world: &Installation, upstream: SocketAddr) -> Option<Self> {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let workers = std::thread::available_parallelism().unwrap().to_string();
         let socket = |address: SocketAddr| {

@@ -19,24 +19,21 @@
     reason = "a bench is a script: it prints, and panics on errors"
 )]
 
+#[path = "support/installation.rs"]
+mod installation;
+#[path = "support/server.rs"]
+mod server;
+
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use secrecy::ExposeSecret as _;
-use superoffice_sandbox::{Options, Sandbox, demo};
 use tenant_gateway::{
-    app::Storage,
-    config::Config,
-    crypto::{DemoIssuer, Keyring},
     domain::{CredentialId, SystemTicket, TenantName},
     grpc::pb::{
         self,
@@ -47,6 +44,11 @@ use tenant_gateway::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
+
+use self::{
+    installation::{CALLER, ISSUER, Installation, JWT_CALLERS, tenant_name},
+    server::Server,
+};
 
 /// The number of rounds of each server at each number of concurrent calls.
 const ROUNDS: usize = 3;
@@ -69,7 +71,7 @@ fn main() {
         return decisions::measure();
     }
     let runtime = Runtime::new().unwrap();
-    let world = runtime.block_on(World::new());
+    let world = runtime.block_on(prepare());
     if given("--memory") {
         runtime.block_on(memory(&world));
     } else if given("--soak") {
@@ -107,10 +109,8 @@ impl Layers {
 
     fn config(self) -> String {
         let callers = match self {
-            Self::Anonymous | Self::Policy => "[callers]\ninsecure_anonymous = true\n".to_owned(),
-            Self::Token | Self::BeforeResponse => format!(
-                "[[callers.jwt]]\nissuer = \"{ISSUER}\"\naudience = \"tenant-gateway\"\njwks_file = \"./jwks.json\"\n"
-            ),
+            Self::Anonymous | Self::Policy => "[callers]\ninsecure_anonymous = true\n",
+            Self::Token | Self::BeforeResponse => JWT_CALLERS,
         };
         let policy =
             if self == Self::Anonymous { "" } else { "[policy]\nfile = \"./policy.cedar\"\n" };
@@ -120,67 +120,17 @@ impl Layers {
     }
 }
 
-const ISSUER: &str = "https://issuer.bench.invalid";
-const CALLER: &str = "system:serviceaccount:crm:sync-worker";
-
-/// A sandbox with demo tenants, and the files of a gateway that uses it.
-struct World {
-    sandbox: Sandbox,
-    client_id: String,
-    folder: tempfile::TempDir,
-    token: String,
+/// Prepares a gateway that has one tenant.
+async fn prepare() -> Installation {
+    let world = Installation::new(&policies(20)).await;
+    configure(&world, Layers::Anonymous);
+    world.enroll().await;
+    world
 }
 
-impl World {
-    async fn new() -> Self {
-        let sandbox = Sandbox::start(Options::default()).await.unwrap();
-        let demo = demo::populate(sandbox.control()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::write(path.join("secret"), &demo.client_secret).unwrap();
-        fs::write(path.join("key.xml"), &demo.private_key_xml).unwrap();
-        Keyring::generate(&path.join("keyring.toml"), Timestamp::now()).unwrap();
-        let issuer = DemoIssuer::generate(ISSUER).unwrap();
-        fs::write(path.join("jwks.json"), issuer.jwks()).unwrap();
-        fs::write(path.join("policy.cedar"), policies(20)).unwrap();
-        let now = Timestamp::now();
-        let token = issuer.token(CALLER, "tenant-gateway", now, now + Duration::from_hours(12));
-        let token = token.expose_secret().to_owned();
-        let client_id = demo.client_id.clone();
-        let world = Self { sandbox, client_id, folder, token };
-        world.configure(Layers::Anonymous);
-        let storage = world.storage().await;
-        let tenant = &demo.tenants[0];
-        let token = tenant.system_user_token.clone().into();
-        let name = name(&tenant.id);
-        storage.store.create(&name, &BTreeMap::default(), Timestamp::now()).await.unwrap();
-        storage.store.set_system_user_token(&name, &token, Timestamp::now()).await.unwrap();
-        storage.store.close().await;
-        world
-    }
-
-    /// Writes the configuration for these layers.
-    fn configure(&self, layers: Layers) {
-        let text = format!(
-            "[grpc]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [lifecycle]\ndrain_delay = \"0s\"\n{}\
-             [[applications]]\nid = \"demo\"\nenvironment = \"sod\"\nclient_id = \"{}\"\n\
-             client_secret_file = \"./secret\"\nprivate_key_file = \"./key.xml\"\n\
-             login_uri = \"{}\"\nallowed_api_hosts = [\"127.0.0.1\"]\n",
-            layers.config(),
-            self.client_id,
-            self.sandbox.login_uri()
-        );
-        fs::write(self.config(), text).unwrap();
-    }
-
-    fn config(&self) -> std::path::PathBuf {
-        self.folder.path().join("gateway.toml")
-    }
-
-    async fn storage(&self) -> Storage {
-        Storage::open(&Config::load(&self.config()).unwrap().config).await.unwrap()
-    }
+/// Writes the configuration for these layers.
+fn configure(world: &Installation, layers: Layers) {
+    world.configure(&layers.config(), "");
 }
 
 /// Returns a realistic policy set: one policy for each service, and one for the caller of this bench.
@@ -203,10 +153,6 @@ fn policies(count: usize) -> String {
     policies.join("\n")
 }
 
-fn name(tenant: &str) -> TenantName {
-    format!("applications/demo/tenants/{tenant}").parse().unwrap()
-}
-
 /// Returns a request with the token, if one is given.
 fn request(tenant: &str, token: Option<&str>) -> Request<pb::IssueSystemTicketRequest> {
     let tenant = format!("applications/demo/tenants/{tenant}");
@@ -216,68 +162,6 @@ fn request(tenant: &str, token: Option<&str>) -> Request<pb::IssueSystemTicketRe
         request.metadata_mut().insert("authorization", value);
     }
     request
-}
-
-/// A server in a separate process: the program as in production, or the reference.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(config: &Path) -> Self {
-        // BENCH_GATEWAY can name another build, to compare two builds.
-        let program = std::env::var_os("BENCH_GATEWAY");
-        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tenant-gateway").into());
-        let mut command = Command::new(program);
-        command.args(["serve", "--config"]).arg(config);
-        Self::run(command)
-    }
-
-    /// Starts a bare tonic server with its defaults, which returns this ticket.
-    fn reference(ticket: &pb::SystemTicket) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("--reference").arg(serde_json::json!(ticket.value).to_string());
-        Self::run(command)
-    }
-
-    fn run(mut command: Command) -> Self {
-        let mut child = command
-            .env("RUST_LOG", std::env::var("BENCH_LOG").as_deref().unwrap_or("info"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .find_map(|line| {
-                let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
-                line.get("grpc")?.as_str()?.parse().ok()
-            })
-            .unwrap();
-        // Read the log lines, like a log collector.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    /// Returns the CPU time that the process has used, in clock ticks (proc(5)).
-    fn ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[derive(Clone, Default)]
@@ -300,30 +184,26 @@ fn measure(
     in_flight: usize,
     token: Option<&str>,
 ) -> Measured {
-    let before = server.ticks();
+    let before = server.cpu_micros();
     let (round, calls) = runtime.block_on(round(server.address, length, in_flight, token));
-    let ticks = server.ticks() - before;
-    Measured { round, cpu_micros: ticks as f64 * TICK_MICROS / calls as f64 }
+    Measured { round, cpu_micros: (server.cpu_micros() - before) / calls as f64 }
 }
 
-/// The length of a clock tick: `sysconf(_SC_CLK_TCK)` is always 100 on Linux.
-const TICK_MICROS: f64 = 10_000.0;
-
-fn throughput(runtime: &Runtime, world: &World, length: Duration, only: Option<&str>) {
+fn throughput(runtime: &Runtime, world: &Installation, length: Duration, only: Option<&str>) {
     for layers in Layers::ALL {
         if only.is_some_and(|only| !layers.name().contains(only)) {
             continue;
         }
-        world.configure(layers);
+        configure(world, layers);
         let token = matches!(layers, Layers::Token | Layers::BeforeResponse);
         let token = token.then_some(world.token.as_str());
-        let gateway = Server::start(&world.config());
+        let gateway = Server::gateway(&world.config(), "grpc");
         let ticket = runtime.block_on(async {
             let mut client = connect(gateway.address).await;
             let issued = client.issue_system_ticket(request("Cust10001", token)).await;
             issued.map_or_else(|s| panic!("{s}"), |issued| issued.into_inner().ticket.unwrap())
         });
-        let reference = Server::reference(&ticket);
+        let reference = Server::reference(&ticket.value);
         println!("{}", layers.name());
         println!(
             "  in flight      gateway/s  reference/s  ratio    p50 µs (ref)     p99 µs (ref)  p99 ratio    CPU µs (ref)  CPU ratio"
@@ -355,9 +235,9 @@ fn throughput(runtime: &Runtime, world: &World, length: Duration, only: Option<&
 }
 
 /// Runs load with all layers for several minutes. Prints one line per minute; they should not differ.
-fn soak(runtime: &Runtime, world: &World, minutes: u32, length: Duration) {
-    world.configure(Layers::BeforeResponse);
-    let gateway = Server::start(&world.config());
+fn soak(runtime: &Runtime, world: &Installation, minutes: u32, length: Duration) {
+    configure(world, Layers::BeforeResponse);
+    let gateway = Server::gateway(&world.config(), "grpc");
     println!("  minute   calls/s   p50 µs   p99 µs   RSS MiB   store MiB");
     let begin = Instant::now();
     for minute in 1..=minutes {
@@ -372,7 +252,7 @@ fn soak(runtime: &Runtime, world: &World, minutes: u32, length: Duration) {
             seen.per_second,
             seen.p50,
             seen.p99,
-            gateway.resident_kib() as f64 / 1024.0,
+            gateway.kib("VmRSS:") as f64 / 1024.0,
             (size("gateway.db") + size("gateway.db-wal")) as f64 / 1024.0 / 1024.0
         );
     }
@@ -439,12 +319,12 @@ fn median(rounds: &[Measured]) -> Measured {
 }
 
 /// Measures memory and start-up time with many tenants whose tickets are in the store, like after a restart.
-async fn memory(world: &World) {
+async fn memory(world: &Installation) {
     fill(world).await;
     let begin = Instant::now();
-    let gateway = Server::start(&world.config());
+    let gateway = Server::gateway(&world.config(), "grpc");
     let ready = begin.elapsed();
-    let idle = gateway.resident_kib();
+    let idle = gateway.kib("VmRSS:");
     let client = connect(gateway.address).await;
     let next = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let mut callers = JoinSet::new();
@@ -467,7 +347,7 @@ async fn memory(world: &World) {
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
-    let full = gateway.resident_kib();
+    let full = gateway.kib("VmRSS:");
     println!("ready with {TICKETS} tenants stored: {ready:?}");
     println!("idle: {:.1} MiB", idle as f64 / 1024.0);
     println!(
@@ -481,12 +361,12 @@ fn tenant(number: u32) -> String {
     format!("Cust{}", 1_000_000 + number)
 }
 
-async fn fill(world: &World) {
+async fn fill(world: &Installation) {
     let storage = world.storage().await;
     let now = Timestamp::now();
     let status = tenant_status(now);
     for number in 0..TICKETS {
-        let name = name(&tenant(number));
+        let name = tenant_name(&tenant(number));
         let store = &storage.store;
         store.create(&name, &BTreeMap::default(), now).await.unwrap();
         let token = "Demo App-0123456789".to_owned().into();
@@ -561,7 +441,6 @@ mod reference {
     /// Serves until the process is killed. Prints its address in the same form as the gateway.
     pub(super) fn serve() {
         let value = std::env::args().skip_while(|a| a != "--reference").nth(1).unwrap();
-        let value = serde_json::from_str::<String>(&value).unwrap();
         let ticket = pb::SystemTicket {
             value,
             credential_id: format!("t-{:032x}", 1),
@@ -605,7 +484,7 @@ mod decisions {
                 let text = PolicyText { policy: text, ..Default::default() };
                 PolicySet::parse(&text, &["demo".parse().unwrap()]).unwrap().0
             };
-            let caller = Caller::hypothetical(CALLER, CallerMethod::Jwt, Some(ISSUER));
+            let caller = Caller::unverified(CALLER, CallerMethod::Jwt, Some(ISSUER));
             let ask = |policies: &Policies, tenant: &Resource| {
                 policies.decide(&caller, ActionName::IssueSystemTicket, tenant).allowed
             };
@@ -636,7 +515,7 @@ mod decisions {
     fn row(count: usize, name: &str, set: PolicySet, ask: impl Fn(&Policies, &Resource) -> bool) {
         let policies = Policies::new(set);
         let tenants: Vec<Resource> =
-            (0..QUESTIONS).map(|number| self::name(&tenant(number)).into()).collect();
+            (0..QUESTIONS).map(|number| tenant_name(&tenant(number)).into()).collect();
         let ask_all = || {
             let begin = Instant::now();
             for tenant in &tenants {

@@ -6,10 +6,15 @@ mod consents;
 mod dedicated_thread;
 mod gateway;
 mod grants;
+mod grpc_handlers;
 mod listeners;
+mod metrics;
 mod network;
 mod policy;
 mod running;
+mod runtime;
+mod servers;
+mod start_error;
 mod storage;
 mod store_monitor;
 mod use_cases;
@@ -24,7 +29,9 @@ pub(crate) use self::{
     storage::{environment_mismatch, known_applications, read_keyring, store_path},
 };
 pub use self::{
-    gateway::{Gateway, Runtime, StartError},
+    gateway::Gateway,
     running::{Running, ShutdownOutcome},
+    start_error::StartError,
     storage::{Storage, StorageError},
 };
+pub use crate::broker::Runtime;

@@ -1,12 +1,14 @@
 //! The use cases of the gateway.
 //!
-//! This module uses no HTTP, SQL or protobuf: it calls the traits in [`ports`](crate::ports). The inbound adapters call
-//! it with an [`Authorized`](crate::access::Authorized) witness, which proves that policy permits the call.
+//! This module uses no SQL, no protobuf, and no HTTP client or server, only the vocabulary types of the crate `http`
+//! (methods, headers, status codes). It calls the traits in [`ports`](crate::ports). The inbound adapters call it with
+//! an [`Authorized`](crate::access::Authorized) witness, which proves that policy permits the call.
 
 mod applications;
 mod associate_hints;
 mod associates;
-mod audit;
+mod audit_export;
+mod audit_log;
 mod changes;
 mod consent;
 mod counters;
@@ -15,6 +17,7 @@ mod egress;
 mod error;
 mod explain;
 mod impersonation;
+mod runtime;
 mod scan_budget;
 mod single_flight;
 mod state_hints;
@@ -32,14 +35,10 @@ pub use self::{
     associate_hints::AssociateHints,
     associates::{
         AssociateListPage, AssociatePosition, AssociateQuery, AssociateReadOptions,
-        AssociateReading, AssociateRules, Associates, InvalidAssociatePosition,
+        AssociateReading, AssociateRules, AssociateSnapshots, Associates, InvalidAssociatePosition,
     },
-    audit::{
-        AuditLog, AuditPage, AuditQuery, AuditUnavailable, Bell, COMMAND_CHAIN, CommandTrail,
-        Durability, EventClass, Export, ExportBatch, ExportCursor, ExportError, Gap, InvalidCursor,
-        PendingEvent, Progress, QUEUE_CAPACITY, Retention, Trail, TrailPorts, TrailRules,
-        UnauthenticatedAttempts, UncommittedEvents, Verification, certify_public_keys, serve_chain,
-    },
+    audit_export::{Export, ExportBatch, ExportCursor, ExportError, Gap, InvalidCursor},
+    audit_log::{AuditLog, AuditPage, AuditQuery},
     changes::TenantChanges,
     consent::{
         AuthorizationResponse, AuthorizedConsentScope, BegunConsent, CallbackOutcome,
@@ -47,11 +46,10 @@ pub use self::{
         ConsentRequest, ConsentStores, Consents, GrantListener, InvalidConsentCause,
         PermissionLost, PresentedState, Reauthorize, ReturnTo, StillPermitted,
     },
-    counters::{Counter, Counters},
+    counters::Counters,
     egress::{
-        ACT_AS, Egress, EgressRequest, EgressResponse, GatewayHeaders, InvalidGatewayHeader,
-        IssuedProxyCredential, LinkRewriter, is_act_as, method_override, not_forwarded,
-        strip_request, strip_response,
+        ACT_AS, Egress, EgressRequest, GatewayHeaders, InvalidGatewayHeader, IssuedProxyCredential,
+        LinkRewriter, is_act_as, method_override, not_forwarded, strip_request, strip_response,
     },
     error::{BrokerError, ConsentReason, SignInMismatch},
     explain::Explanations,
@@ -59,6 +57,7 @@ pub use self::{
         AssociateTypeLookup, AuthorizedGrantScope, GrantEvent, GrantEventReceiver, GrantPage,
         GrantStores, Impersonation, IssuedAccessToken,
     },
+    runtime::Runtime,
     state_hints::{NotificationRejected, StateChange, StateHints, UsedNotifications},
     status::{StaleStatuses, StatusEvent, StatusFeed, Statuses, TooSlow},
     stopped::StoppedTenants,
@@ -66,7 +65,9 @@ pub use self::{
     tenant_search::{TenantPage, TenantSearch},
     tenants::{Page, StopListener, Tenants, resolve_application},
     tickets::{IssuedSystemTicket, TicketRules, TicketStores, Tickets},
-    web_api::{CallOrigin, CallRate, ProgressCallback, SendProgress, WebApi},
+    web_api::{
+        CallRate, ProgressCallback, SendProgress, WebApi, WebApiCallContext, WebApiResponse,
+    },
 };
 
 #[cfg(test)]

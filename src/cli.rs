@@ -6,6 +6,7 @@ mod check;
 mod dev;
 mod grant;
 mod keys;
+mod os_user;
 mod output;
 mod policy;
 mod serve;

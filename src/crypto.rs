@@ -1,7 +1,7 @@
 //! Cryptography: encrypts stored secrets, signs system user tokens, and generates random bytes.
 //!
 //! [`Keyring`] is the file of key-encryption keys. [`EnvelopeSealer`] uses them to encrypt every credential in the
-//! store. [`PageTokenKey`], which encrypts page tokens, and [`AuditKeys`], which sign the audit log, are derived from
+//! store. [`PageTokenKey`], which encrypts page tokens, and [`AuditKeys`], which sign the audit trail, are derived from
 //! them. [`SigningKey`] is an application's RSA key. [`KeyedDigest`] identifies values that must not be stored.
 //! [`TokenSignatures`] verifies callers' tokens. [`WebhookKey`] verifies webhooks of SuperOffice. Only this module uses
 //! the cryptographic library.

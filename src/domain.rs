@@ -33,7 +33,7 @@ mod user_context;
 
 pub use self::{
     access_token::{AccessTokenError, access_token_tenant},
-    actor::{Actor, ActorSelector, ActorSelectorError, PersonSelector},
+    actor::{Actor, ActorSelector, ActorSelectorError, AuditedActor, PersonSelector},
     alarm::AlarmLimit,
     api_host::{AllowedApiHosts, ApiUriError, WebApiUri},
     api_path::{ApiPath, ApiPathError, folded_path},
@@ -46,14 +46,14 @@ pub use self::{
     },
     audit::{
         AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
-        AuditRecord, AuditRow, AuditSignature, AuditText, ChainLink, ChainPoint, ChainState,
-        ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, UnreadableEvent,
+        AuditRecord, AuditRow, AuditSignature, AuditText, AuditedCaller, ChainLink, ChainPoint,
+        ChainState, ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, UnreadableEvent,
     },
     caller_id::{
         ANONYMOUS, COMMAND_LINE_PREFIX, CallerRecord, claims_spiffe, is_caller_prefix,
         is_reserved_caller, is_trust_domain, starts_with_ignore_case, trust_domain,
     },
-    client_network::client_network,
+    client_network::{IPV6_SITE_BITS, NetworkCounter, NetworkSlot, client_network},
     consent::{
         ATTEMPT_LIFETIME, AttemptBinding, CONSENT_LIFETIME, Consent, ConsentAttempt, ConsentId,
         ConsentIdError, ConsentOutcome, is_current,

@@ -2,15 +2,15 @@
 //! SuperOffice, and the admin listener.
 
 mod admin;
-mod around;
-mod connections;
 mod consent;
 mod egress;
 mod guarded_body;
 mod heads;
+mod http_server;
+mod middleware;
 mod pages;
 mod problem;
-mod server;
+mod public_server;
 mod state_change;
 mod webhook_body;
 mod webhooks;
@@ -21,7 +21,7 @@ pub use self::{
     admin::{AdminServer, Readiness},
     consent::ConsentPages,
     egress::{EgressPorts, EgressRules, EgressServer},
-    server::{PublicEndpoints, PublicPorts, PublicServer},
+    public_server::{PublicEndpoints, PublicPorts, PublicServer},
     state_change::StateChanges,
     webhooks::Webhooks,
 };

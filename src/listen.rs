@@ -3,35 +3,37 @@
 //! [`Acceptor`] passes on each [`Connection`] after its first bytes. [`Workers`] are the threads that serve them.
 
 mod accept;
-mod address_limiter;
 mod cancelled;
 mod connection;
 mod connection_limiter;
+mod delegate;
 mod forwarded;
 mod intake_budget;
 mod proxy_protocol;
+mod request_charge;
 mod request_id;
 mod socket;
 mod tls;
-mod undecided;
 mod waiting_room;
 mod workers;
 
-use std::any::Any;
+use std::{any::Any, time::Duration};
 
-pub(crate) use self::cancelled::{charge_read, poll_read_turn};
 pub use self::{
     accept::Acceptor,
-    address_limiter::{AddressLimiter, AddressSlot},
     cancelled::{MAX_CANCELLED_STREAMS, MAX_STREAM_ERRORS},
     connection::{ClientSlot, Connection, HttpVersion},
     forwarded::{ConflictingForwardedHeaders, FrontProxies, client_address},
     intake_budget::{IntakeBudget, IntakeExhausted, Reservation},
+    request_charge::RequestCharge,
     request_id::{REQUEST_ID, RequestIdGenerator, trace_id},
     socket::{bind_error_advice, bound_socket},
     tls::{ServerTls, TlsFiles, TlsProblem},
-    undecided::RequestCharge,
     workers::{ConnectionCounter, Incoming, WorkerEnded, Workers, worker_count},
+};
+pub(crate) use self::{
+    cancelled::{charge_read, poll_read_turn},
+    delegate::delegate_writes,
 };
 
 /// The HTTP versions that a listener accepts.
@@ -42,6 +44,9 @@ pub enum Protocol {
     /// HTTP/2 or HTTP/1.1; the client chooses.
     Http2OrHttp1,
 }
+
+/// The time limit from the TCP connection to the first bytes of HTTP.
+const OPENING_TIME: Duration = Duration::from_secs(10);
 
 /// The ALPN names of both versions (RFC 7301).
 const ALPN_HTTP_2: &[u8] = b"h2";

@@ -13,17 +13,19 @@ mod request;
 mod resolver;
 mod stream;
 mod tls;
+mod tls_fault;
 mod tunnel;
 
 pub use self::{
     client::{AGENT, HttpClient},
-    fault::{Fault, TlsFault},
+    fault::Fault,
     network::{Network, NetworkError, NetworkOptions},
     profile::{Addresses, Profile},
     proxy::{OutboundProxy, ProxyFault},
     request::{Body, Request, Response, StreamedBody},
     resolver::{NameLookup, ResolveError, SystemResolver},
     tls::{Authorities, AuthoritiesError, TlsError},
+    tls_fault::TlsFault,
 };
 
 #[cfg(test)]

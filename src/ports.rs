@@ -12,6 +12,7 @@ mod clock;
 mod consents;
 mod digest;
 mod grants;
+mod json_web_key;
 mod jwks_source;
 mod leases;
 mod meter;
@@ -42,9 +43,10 @@ pub use self::{
         GrantStore, RefreshIntent, RefreshOutcome, RotationOutcome, StoredConsent,
         StoredRefreshToken,
     },
+    json_web_key::{JsonWebKey, JsonWebKeySet},
     jwks_source::{JwksError, JwksSource},
     leases::{HeldLease, Lease, LeaseStore},
-    meter::Meter,
+    meter::{Counter, Meter},
     oauth::{
         AuthorizationRequest, CodeExchange, CodeResponse, ExchangeError, OAuth, RefreshResponse,
         VerifiedAccess,

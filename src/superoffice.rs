@@ -15,6 +15,7 @@ mod oauth;
 mod people;
 mod principal;
 mod refusal;
+mod registration;
 mod skew;
 mod system_user;
 mod tenant_status;
@@ -28,11 +29,11 @@ pub use self::{
     credentials::Credentials,
     login_host::LoginHost,
     login_host_check::{Discovery, LoginHostCheck, LoginHostReport},
-    oauth::Registration,
     people::{
         ASSOCIATE_COLUMNS, PeopleRequests, ROLE_COLUMNS, read_associates, read_associates_by_id,
         read_principal, read_roles, read_user_groups,
     },
+    registration::Registration,
     skew::CLOCK_ALARM,
 };
 use self::{id_token::IdTokenValidator, jwks::CachedJwks};

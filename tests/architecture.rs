@@ -21,11 +21,12 @@ mod tokens;
 use self::source::Source;
 
 /// Each top-level module, and the modules that it may use.
-const MODULES: [(&str, &[&str]); 20] = [
+const MODULES: [(&str, &[&str]); 21] = [
     ("domain", &[]),
     ("ports", &["domain"]),
     ("access", &["domain", "ports"]),
-    ("broker", &["domain", "ports", "access"]),
+    ("audit", &["domain", "ports"]),
+    ("broker", &["domain", "ports", "access", "audit"]),
     ("crypto", &["domain", "ports"]),
     ("outbound", &["domain", "ports"]),
     ("superoffice", &["domain", "ports", "outbound"]),
@@ -33,8 +34,8 @@ const MODULES: [(&str, &[&str]); 20] = [
     ("store", &["domain", "ports"]),
     ("telemetry", &["domain", "ports"]),
     ("listen", &["domain", "ports"]),
-    ("grpc", &["domain", "ports", "access", "broker", "listen"]),
-    ("http", &["domain", "ports", "access", "broker", "listen"]),
+    ("grpc", &["domain", "ports", "access", "audit", "broker", "listen"]),
+    ("http", &["domain", "ports", "access", "audit", "broker", "listen"]),
     ("config", &["domain"]),
     ("lifecycle", &["ports"]),
     ("app", EVERY_MODULE),
@@ -51,11 +52,12 @@ const EVERY_MODULE: &[&str] = &["*"];
 const PLANNED_MODULES: [&str; 0] = [];
 
 /// Libraries that only some modules may use, and the reason.
-const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 31] = [
+const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 32] = [
     ("tonic", &["grpc"], "gRPC is handled in one module"),
     ("tonic_*", &["grpc"], "gRPC is handled in one module"),
     ("prost", &["grpc"], "protobuf types stay in the gRPC module"),
     ("prost_types", &["grpc"], "protobuf types stay in the gRPC module"),
+    ("http", HTTP_TYPES_MODULES, "methods, headers and status codes concern calls only"),
     ("axum", &["http"], "inbound HTTP is served in one module"),
     ("hyper", HTTP_MODULES, "one module serves inbound HTTP, one builds clients"),
     ("hyper_util", HTTP_MODULES, "one module serves inbound HTTP, one builds clients"),
@@ -89,6 +91,21 @@ const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 31] = [
     ("std::env", &["config", "cli", "main"], "only the configuration reads environment variables"),
 ];
 
+/// The modules that may use the vocabulary types of HTTP: methods, headers and status codes.
+const HTTP_TYPES_MODULES: &[&str] = &[
+    "domain",
+    "ports",
+    "access",
+    "broker",
+    "grpc",
+    "http",
+    "listen",
+    "outbound",
+    "superoffice",
+    "issuers",
+    "fuzzing",
+];
+
 /// The modules that may use the low-level HTTP libraries.
 const HTTP_MODULES: &[&str] = &["http", "outbound"];
 
@@ -100,7 +117,7 @@ const CLIENTS: &str = "clients are built in one module, and others receive them"
 const TLS_MODULES: &[&str] = &["listen", "outbound", "crypto", "app", "cli", "main"];
 
 /// The modules that use ports instead of the operating system.
-const PORTS_ONLY_MODULES: [&str; 3] = ["domain", "ports", "broker"];
+const PORTS_ONLY_MODULES: [&str; 4] = ["domain", "ports", "audit", "broker"];
 const OS_APIS: [&str; 6] =
     ["std::fs", "std::process", "std::os", "tokio::fs", "tokio::net", "tokio::process"];
 

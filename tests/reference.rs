@@ -79,6 +79,11 @@ fn every_link_and_every_path_leads_to_something() {
 }
 
 #[test]
+fn every_module_in_the_documentation_exists() {
+    assert_eq!(links::unknown_modules(), [""; 0]);
+}
+
+#[test]
 fn the_summary_has_every_page_of_the_book() {
     let missing = links::pages_outside_the_summary();
     assert!(missing.is_empty(), "docs/SUMMARY.md lacks {}", missing.join(", "));

@@ -36,7 +36,9 @@ impl Server {
     }
 
     fn run(mut command: Command, listener: &str) -> Self {
-        let mut child = command.env("RUST_LOG", "info").stderr(Stdio::piped()).spawn().unwrap();
+        let log = std::env::var("BENCH_LOG");
+        command.env("RUST_LOG", log.as_deref().unwrap_or("info"));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let address = lines
             .find_map(|line| {

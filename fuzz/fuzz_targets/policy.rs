@@ -38,8 +38,8 @@ fn read(text: &str) -> bool {
     let empty = set.policies() == 0;
     let policies = Policies::new(set);
     let callers = [
-        Caller::hypothetical("x", CallerMethod::Jwt, Some("https://issuer.example")),
-        Caller::hypothetical("spiffe://example.org/y", CallerMethod::Mtls, None),
+        Caller::unverified("x", CallerMethod::Jwt, Some("https://issuer.example")),
+        Caller::unverified("spiffe://example.org/y", CallerMethod::Mtls, None),
     ];
     for name in [
         "",

@@ -1,11 +1,13 @@
 //! The actions of the policy and the resources that each applies to.
 
-use super::{Gateway, GrantResource, ResourceKind};
-use crate::domain::{ApplicationId, TenantName};
+use std::sync::Arc;
+
+use super::{Gateway, GrantResource, Resource, ResourceKind};
+use crate::domain::{ApplicationId, AuditedActor, TenantName};
 
 macro_rules! action_names {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
-        /// The name of an action of the policy, including actions that are not implemented yet.
+        /// The name of an action of the policy.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ActionName { $($(#[$doc])* $variant),+ }
 
@@ -83,6 +85,30 @@ impl ActionName {
         matches!(self, Self::CallWebApiAsSystemUser | Self::CallWebApiAsUser)
     }
 
+    /// Returns whether attributes that policies may read are not known: the path of a call, or the person of a grant.
+    pub(super) fn has_open_attributes(self, resource: &Resource) -> bool {
+        self.has_context() || matches!(resource, Resource::Grant(grant) if grant.is_any_grant())
+    }
+
+    /// Returns the user that the action acts as, for audit events. `resource` is `None` if it has no exact name, such
+    /// as a tenant under the wildcard application.
+    #[must_use]
+    pub fn actor(self, resource: Option<&Resource>) -> Option<AuditedActor> {
+        match (self, resource) {
+            (
+                Self::IssueSystemTicket
+                | Self::RevealApplicationToken
+                | Self::ReadAssociates
+                | Self::CallWebApiAsSystemUser,
+                _,
+            ) => Some(AuditedActor::SystemUser),
+            (Self::IssueAccessToken | Self::CallWebApiAsUser, Some(Resource::Grant(grant))) => {
+                Some(AuditedActor::Grant(Arc::clone(&grant.grant)))
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the group that the action belongs to.
     #[must_use]
     pub const fn group(self) -> Option<Self> {
@@ -148,6 +174,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::domain::AuditText;
 
     /// Reads the rows of the table in POLICY.md: the action's name and the cell under "on".
     fn documented() -> BTreeMap<&'static str, Vec<&'static str>> {
@@ -160,6 +187,24 @@ mod tests {
             (cells[1].trim_matches('`'), on)
         };
         cells.map(read).collect()
+    }
+
+    #[test]
+    fn the_actor_comes_from_the_typed_resource() {
+        let grant: Resource = "applications/crm-grants/tenants/Cust1/grants/g1".parse().unwrap();
+        let tenant: Resource = "applications/crm-grants/tenants/Cust1".parse().unwrap();
+        for (action, resource, wanted) in [
+            (ActionName::CallWebApiAsUser, Some(&grant), "grants/g1"),
+            (ActionName::IssueAccessToken, Some(&grant), "grants/g1"),
+            (ActionName::IssueAccessToken, Some(&tenant), ""),
+            (ActionName::IssueAccessToken, None, ""),
+            (ActionName::ReadAssociates, Some(&tenant), "system"),
+            (ActionName::IssueSystemTicket, None, "system"),
+            (ActionName::ManageGrants, Some(&grant), ""),
+        ] {
+            let actor = action.actor(resource).map(AuditText::from).unwrap_or_default();
+            assert_eq!(&*actor, wanted, "{action:?} on {resource:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The single place that authenticates and authorizes callers.
 
 mod admission;
+mod web_api_call;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -10,8 +11,8 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    AccessError, Action, ActionName, Authenticator, Authorized, Caller, On, OverQuota, Policies,
-    PolicyDecision, PolicyIds, QuotaRules, RequestedCall, Resource, Rights,
+    AccessError, ActionName, Authenticator, Authorized, Caller, On, OverQuota, Policies,
+    PolicyDecision, PolicyIds, QuotaRules, Resource, Rights,
     quota::{Attempt, Quotas, Source},
 };
 use crate::{
@@ -51,6 +52,15 @@ pub enum Rules {
     Policies(Arc<Policies>),
 }
 
+impl Rules {
+    fn decide_with(&self, decide: impl FnOnce(&Policies) -> PolicyDecision) -> PolicyDecision {
+        match self {
+            Self::PermitAll => permitted(),
+            Self::Policies(policies) => decide(policies),
+        }
+    }
+}
+
 impl Access {
     /// Creates the access control for `callers.insecure_anonymous`. The configuration ensures loopback listeners.
     #[must_use]
@@ -70,12 +80,12 @@ impl Access {
     /// Creates the access control for authenticated callers and a policy.
     #[must_use]
     pub fn new(
-        identification: Authenticator,
+        authenticator: Authenticator,
         policies: Arc<Policies>,
         quotas: QuotaRules,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let callers = Callers::Authenticated(Box::new(identification));
+        let callers = Callers::Authenticated(Box::new(authenticator));
         let quotas = Quotas::new(quotas, &clock);
         Self { callers, rules: Rules::Policies(policies), quotas, clock }
     }
@@ -93,14 +103,12 @@ impl Access {
         self.check_credential(caller)?;
         let mut attempt = None;
         let decision = self.decide(caller, A::NAME, &resource.clone().into(), &mut attempt)?;
-        if decision.allowed {
-            if let Some(attempt) = attempt {
-                attempt.refund();
-            }
-            Ok(Authorized::new(caller.clone(), resource, decision.policy_ids))
-        } else {
-            Err(AccessError::Denied(decision.policy_ids))
+        let authorized =
+            witness(caller.clone(), resource, decision).map_err(AccessError::Denied)?;
+        if let Some(attempt) = attempt {
+            attempt.refund();
         }
+        Ok(authorized)
     }
 
     /// Decides for the recorded caller of an operation that one request starts and another finishes. Only policies are
@@ -115,17 +123,9 @@ impl Access {
         resource: R,
     ) -> Result<Authorized<A, R>, PolicyIds> {
         let caller = Caller::from_record(record).ok_or_else(no_policy)?;
-        let decision = match &self.rules {
-            Rules::PermitAll => permitted(),
-            Rules::Policies(policies) => {
-                policies.decide(&caller, A::NAME, &resource.clone().into())
-            }
-        };
-        if decision.allowed {
-            Ok(Authorized::new(caller, resource, decision.policy_ids))
-        } else {
-            Err(decision.policy_ids)
-        }
+        let name: Resource = resource.clone().into();
+        let decision = self.rules.decide_with(|policies| policies.decide(&caller, A::NAME, &name));
+        witness(caller, resource, decision)
     }
 
     /// Decides whether `caller` may send this Web API call under the action `A`. `path` is in normal form.
@@ -152,48 +152,10 @@ impl Access {
                 policies.decide_with_context(caller, A::NAME, &resource, method, path)
             }
         };
-        if decision.allowed {
-            attempt.refund();
-            Ok(Authorized::new(caller.clone(), resource, decision.policy_ids))
-        } else {
-            Err(AccessError::Denied(decision.policy_ids))
-        }
-    }
-
-    /// Does the same as [`Self::authorize_call`], but the witness contains the call, and the error is `PathNotAllowed`
-    /// instead of `Denied` if another path could be permitted.
-    ///
-    /// # Errors
-    /// See [`Self::authorize`].
-    pub(super) fn authorize_requested_call<A: On<R>, R: Clone + Into<Resource>>(
-        &self,
-        caller: &Caller,
-        call: RequestedCall<R>,
-    ) -> Result<Authorized<A, RequestedCall<R>>, AccessError> {
-        let (method, path) = (call.method.as_str(), call.path.normal_form());
-        let decided: Result<Authorized<A, R>, _> =
-            self.authorize_call(caller, call.target.clone(), method, path);
-        match decided {
-            Ok(decided) => {
-                let policy_ids = Arc::clone(decided.policy_ids());
-                Ok(Authorized::new(caller.clone(), call, policy_ids))
-            }
-            Err(AccessError::Denied(policy_ids))
-                if self.may_for_some_path::<A>(caller, &call.target.into()) =>
-            {
-                Err(AccessError::PathNotAllowed(policy_ids))
-            }
-            Err(refused) => Err(refused),
-        }
-    }
-
-    fn may_for_some_path<A: Action>(&self, caller: &Caller, resource: &Resource) -> bool {
-        match &self.rules {
-            Rules::PermitAll => true,
-            Rules::Policies(policies) => {
-                policies.may_for_some_context(caller, A::NAME, resource).allowed
-            }
-        }
+        let authorized =
+            witness(caller.clone(), resource, decision).map_err(AccessError::Denied)?;
+        attempt.refund();
+        Ok(authorized)
     }
 
     /// Returns whether a policy could permit `action` on some grant of the tenant.
@@ -253,35 +215,22 @@ impl Access {
     ///
     /// # Errors
     /// Returns `Denied` if no action is permitted; otherwise see [`Self::authorize`].
-    pub fn rights<R: Clone + Into<Resource>>(
+    pub fn require_rights_on<R: Clone + Into<Resource>>(
         &self,
         caller: &Caller,
         resource: R,
         actions: &[ActionName],
     ) -> Result<Rights<R>, AccessError> {
-        let mut held = self.rights_any(caller, [resource], actions)?;
-        held.pop().ok_or_else(|| AccessError::Denied(no_policy()))
+        let held = self.rights_on_each(caller, [resource], actions)?;
+        self.deny_if_empty(caller, held)?.pop().ok_or_else(|| AccessError::Denied(no_policy()))
     }
 
-    /// Returns the same for several resources, without the resources on which no action is permitted.
-    ///
-    /// # Errors
-    /// Returns `Denied` if no action is permitted; otherwise see [`Self::authorize`].
-    pub fn rights_any<R: Clone + Into<Resource>>(
-        &self,
-        caller: &Caller,
-        resources: impl IntoIterator<Item = R>,
-        actions: &[ActionName],
-    ) -> Result<Vec<Rights<R>>, AccessError> {
-        let permitted_on = self.rights_any_or_empty(caller, resources, actions)?;
-        self.deny_if_empty(caller, permitted_on)
-    }
-
-    /// Returns the same, but an empty list instead of `Denied`. For results that are combined with others.
+    /// Returns, for each resource, those of `actions` that `caller` may do to it. Leaves out resources without any; the
+    /// caller of this method decides whether an empty list is a denial (see [`Self::deny_if_empty`]).
     ///
     /// # Errors
     /// See [`Self::authorize`], but never returns `Denied`.
-    pub fn rights_any_or_empty<R: Clone + Into<Resource>>(
+    pub fn rights_on_each<R: Clone + Into<Resource>>(
         &self,
         caller: &Caller,
         resources: impl IntoIterator<Item = R>,
@@ -294,12 +243,9 @@ impl Access {
         for resource in resources {
             let name = resource.clone().into();
             let held = |action: &ActionName| {
-                let decision = match &self.rules {
-                    Rules::PermitAll => permitted(),
-                    Rules::Policies(policies) => {
-                        policies.may_for_some_context(caller, *action, &name)
-                    }
-                };
+                let decision = self
+                    .rules
+                    .decide_with(|policies| policies.may_for_some_context(caller, *action, &name));
                 decision.allowed.then_some((*action, decision.policy_ids))
             };
             let held: Vec<_> = actions.iter().filter_map(held).collect();
@@ -310,17 +256,17 @@ impl Access {
         Ok(permitted_on)
     }
 
-    /// Returns the same for one resource, with empty rights instead of `Denied`.
+    /// Returns those of `actions` that `caller` may do to `resource`, which may be none.
     ///
     /// # Errors
     /// See [`Self::authorize`], but never returns `Denied`.
-    pub fn rights_or_empty<R: Clone + Into<Resource>>(
+    pub fn rights_on<R: Clone + Into<Resource>>(
         &self,
         caller: &Caller,
         resource: R,
         actions: &[ActionName],
     ) -> Result<Rights<R>, AccessError> {
-        let held = self.rights_any_or_empty(caller, [resource.clone()], actions)?.pop();
+        let held = self.rights_on_each(caller, [resource.clone()], actions)?.pop();
         Ok(held.unwrap_or_else(|| Rights::new(resource, Vec::new())))
     }
 
@@ -330,7 +276,7 @@ impl Access {
     /// Returns `Denied` if `found` is empty.
     pub fn deny_if_empty<T>(&self, caller: &Caller, found: Vec<T>) -> Result<Vec<T>, AccessError> {
         if found.is_empty() {
-            drop(self.quotas.attempt(Source::Caller(caller)));
+            self.quotas.count_refusal(caller);
             return Err(AccessError::Denied(no_policy()));
         }
         Ok(found)
@@ -351,7 +297,9 @@ impl Access {
     fn check_credential(&self, caller: &Caller) -> Result<(), AccessError> {
         match &self.callers {
             Callers::Fixed(_) => Ok(()),
-            Callers::Authenticated(proven) => proven.check_still_valid(caller, self.clock.now()),
+            Callers::Authenticated(authenticator) => {
+                authenticator.check_still_valid(caller, self.clock.now())
+            }
         }
     }
 
@@ -373,6 +321,19 @@ impl Access {
                 Ok(policies.decide(caller, action, resource))
             }
         }
+    }
+}
+
+/// Returns the proof of a permitting decision, or the policies that deny.
+fn witness<A, R>(
+    caller: Caller,
+    resource: R,
+    decision: PolicyDecision,
+) -> Result<Authorized<A, R>, PolicyIds> {
+    if decision.allowed {
+        Ok(Authorized::new(caller, resource, decision.policy_ids))
+    } else {
+        Err(decision.policy_ids)
     }
 }
 

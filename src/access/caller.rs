@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    domain::{ANONYMOUS, COMMAND_LINE_PREFIX, CallerRecord},
+    domain::{ANONYMOUS, AuditText, AuditedCaller, COMMAND_LINE_PREFIX, CallerRecord},
     ports::PresentedCertificate,
 };
 
@@ -40,11 +40,11 @@ impl CallerMethod {
     }
 }
 
-/// An authenticated caller. Cheap to clone.
+/// A caller: authenticated, or named without a credential (see [`Self::unverified`]). Cheap to clone.
 #[derive(Clone)]
 pub struct Caller(Arc<Identity>);
 
-/// The authenticated identity of a caller.
+/// The identity of a caller. Only authentication sets the fields of a credential.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
     /// The id in policies and in the audit trail.
@@ -81,15 +81,16 @@ impl Caller {
     /// Returns the caller of `callers.insecure_anonymous`.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::unproven(ANONYMOUS, CallerMethod::Anonymous)
+        Self::from_identity(Identity::unverified(ANONYMOUS, CallerMethod::Anonymous))
     }
 
     /// Returns the caller that stands for a failed or missing authentication. It may do nothing.
     #[must_use]
     pub fn unauthenticated() -> Self {
-        static NOBODY: LazyLock<Caller> =
-            LazyLock::new(|| Caller::unproven("", CallerMethod::Anonymous));
-        NOBODY.clone()
+        static UNAUTHENTICATED: LazyLock<Caller> = LazyLock::new(|| {
+            Caller::from_identity(Identity::unverified("", CallerMethod::Anonymous))
+        });
+        UNAUTHENTICATED.clone()
     }
 
     /// Returns whether this is [`Self::unauthenticated`].
@@ -101,13 +102,14 @@ impl Caller {
     /// Returns a person at the command line, named by the operating system user.
     #[must_use]
     pub fn command_line(os_user: &str) -> Self {
-        Self::unproven(format!("{COMMAND_LINE_PREFIX}{os_user}"), CallerMethod::CommandLine)
+        let id = format!("{COMMAND_LINE_PREFIX}{os_user}");
+        Self::from_identity(Identity::unverified(id, CallerMethod::CommandLine))
     }
 
-    /// Returns a caller that was not authenticated, for which a person asks for the policy's decision. Only for
-    /// explaining policies, never for a call.
+    /// Returns a caller without a credential, for decisions of the policy that authenticate nobody: explanations, and
+    /// operations that an authenticated caller began. A call is never admitted with it.
     #[must_use]
-    pub fn hypothetical(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
+    pub fn unverified(id: &str, method: CallerMethod, issuer: Option<&str>) -> Self {
         let mut identity = Identity::unverified(id, method);
         identity.issuer = issuer.map(Arc::from);
         Self::from_identity(identity)
@@ -123,15 +125,21 @@ impl Caller {
         }
     }
 
+    /// Returns the caller as audit events name it.
+    #[must_use]
+    pub fn audited(&self) -> AuditedCaller {
+        AuditedCaller {
+            id: self.shared_id().into(),
+            method: self.method().as_str().into(),
+            issuer: self.0.issuer.clone().map(AuditText::from).unwrap_or_default(),
+        }
+    }
+
     /// Restores a recorded caller, to evaluate the policies again. Returns `None` if the recorded method is unknown.
     pub(super) fn from_record(record: &CallerRecord) -> Option<Self> {
         let mut methods = CallerMethod::ALL.into_iter();
         let method = methods.find(|method| method.as_str() == record.method)?;
-        Some(Self::hypothetical(&record.id, method, record.issuer.as_deref()))
-    }
-
-    fn unproven(id: impl Into<Arc<str>>, method: CallerMethod) -> Self {
-        Self::from_identity(Identity::unverified(id, method))
+        Some(Self::unverified(&record.id, method, record.issuer.as_deref()))
     }
 
     pub(super) fn from_identity(identity: Identity) -> Self {
@@ -166,12 +174,6 @@ impl Caller {
         self.0.issuer.as_deref()
     }
 
-    /// Returns the same value as a shared string.
-    #[must_use]
-    pub fn shared_issuer(&self) -> Option<Arc<str>> {
-        self.0.issuer.clone()
-    }
-
     /// Returns the id in the client certificate that was presented together with a token.
     #[must_use]
     pub fn certificate(&self) -> Option<&str> {
@@ -193,7 +195,7 @@ mod tests {
     fn restores_a_recorded_caller_with_id_method_and_issuer() {
         for method in CallerMethod::ALL {
             for issuer in [None, Some("https://login.example.com")] {
-                let record = Caller::hypothetical("sync", method, issuer).to_record();
+                let record = Caller::unverified("sync", method, issuer).to_record();
                 let caller = Caller::from_record(&record).unwrap();
                 assert_eq!(
                     (caller.id(), caller.method(), caller.issuer()),

@@ -6,6 +6,7 @@
 
 mod bearer;
 mod certificate;
+mod certificate_name;
 mod certificate_rules;
 mod forwarded;
 mod issuer_keys;
@@ -13,7 +14,6 @@ mod issuer_rules;
 mod key_set;
 mod token;
 mod verify;
-mod waiting_calls;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -24,7 +24,8 @@ use quick_cache::sync::Cache;
 pub(crate) use self::key_set::KeySet as IssuerKeySet;
 pub use self::{
     bearer::Bearer,
-    certificate::{CertificateProblem, PeerCertificate},
+    certificate::PeerCertificate,
+    certificate_name::CertificateProblem,
     certificate_rules::{CertificateRules, NameKind, NamePattern},
     issuer_keys::{InspectedKeys, IssuerKeys, NoUsableKeys},
     issuer_rules::IssuerRules,

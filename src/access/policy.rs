@@ -9,6 +9,7 @@ mod depth;
 mod entities;
 mod evaluate;
 mod explain;
+mod limits;
 mod load;
 mod normal_form;
 mod prepared_request;
@@ -27,23 +28,14 @@ use cedar_policy::{Authorizer, EntityUid};
 
 pub use self::{
     decision_cache::{MAX_DECISIONS, Policies},
-    evaluate::{PolicyDecision, WebApiCall},
+    evaluate::PolicyDecision,
     explain::{Explanation, NearMiss, PolicyExcerpt},
+    limits::{MAX_ENTITIES, MAX_POLICIES, MAX_POLICY_FILE_BYTES},
+    prepared_request::WebApiCall,
     problem::{PolicyError, PolicyProblem},
+    schema_names::POLICY_SCHEMA,
 };
 use self::{entities::Groups, rule::Rule, schema_names::SchemaNames};
-
-/// The schema of policies (entity types, actions and their context) in Cedar's schema language.
-pub const POLICY_SCHEMA: &str = include_str!("policy/schema.cedarschema");
-
-/// Maximum size of a policy file and of an entities file, in bytes.
-pub const MAX_POLICY_FILE_BYTES: usize = 1024 * 1024;
-
-/// Maximum number of policies in a file.
-pub const MAX_POLICIES: usize = 10_000;
-
-/// Maximum number of entities in an entities file.
-pub const MAX_ENTITIES: usize = 100_000;
 
 /// The contents of the policy and entities files. The file names are for messages.
 #[derive(Debug, Clone, Default)]

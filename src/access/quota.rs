@@ -18,6 +18,7 @@ use std::{
 use quick_cache::sync::Cache;
 
 use self::buckets::Buckets;
+pub use self::buckets::Rate;
 use super::Caller;
 use crate::{
     domain::{TenantName, client_network},
@@ -33,15 +34,6 @@ const VERIFIED_FOR: Duration = Duration::from_hours(1);
 /// Rate at which tokens of one such caller are verified while the bucket of its source is empty.
 const RESERVE: Rate =
     Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN.saturating_add(4) };
-
-/// A rate limit: a sustained rate and a burst after a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// The sustained rate, per second.
-    pub per_second: NonZeroU32,
-    /// The burst size.
-    pub burst: NonZeroU32,
-}
 
 /// The configured rate limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -165,9 +157,15 @@ impl Quotas {
         }
     }
 
-    /// Starts an attempt that uses the reserve of a caller that was verified from this address. The token only claims
-    /// to be of that caller. The attempt takes a token from the reserve and, on credit, from the source: a false claim
-    /// uses up only the reserve of the claimed caller, and the source is still limited to its rate of refusals.
+    /// Counts a refusal of a call of this caller.
+    pub(super) fn count_refusal(&self, caller: &Caller) {
+        // An attempt that is not refunded counts as refused. Without a permit left, nothing more can be counted.
+        let _ = self.attempt(Source::Caller(caller));
+    }
+
+    /// Starts an attempt that uses the reserve of a caller that was verified from this address. The credential only
+    /// claims to be of that caller. The attempt takes a permit from the reserve and, on credit, from the source: a false
+    /// claim uses up only the reserve of the claimed caller, and the source is still limited to its rate of refusals.
     pub(super) fn attempt_from_reserve(&self, from: IpAddr, claim: &[u8]) -> Option<Attempt<'_>> {
         let key = self.claim_key(from, claim);
         let since = self.clock.monotonic().saturating_sub(self.verified.get(&key)?);
@@ -207,13 +205,13 @@ impl Quotas {
 /// An attempt that counts as a refusal unless it is refunded.
 #[derive(Default)]
 pub(super) struct Attempt<'a> {
-    /// The buckets that gave a token, with the key of each.
+    /// The buckets that gave a permit, with the key of each.
     source: Option<(&'a Buckets, u64)>,
     reserve: Option<(&'a Buckets, u64)>,
 }
 
 impl Attempt<'_> {
-    /// Returns the taken tokens: the attempt was not refused, or was refused through no fault of the client.
+    /// Returns the taken permits: the attempt was not refused, or was refused through no fault of the client.
     pub(super) fn refund(self) {
         for (buckets, key) in self.source.into_iter().chain(self.reserve) {
             buckets.give_back(key);
@@ -342,7 +340,7 @@ mod tests {
         }
         assert!(quotas.attempt_from_reserve(here, b"sync").is_none());
         quotas.attempt_from_reserve(here, b"mail").unwrap().refund();
-        // The tokens that the claims took on credit are not available to the flood.
+        // The permits that the claims took on credit are not available to the flood.
         clock.advance(Duration::from_millis(100));
         assert!(quotas.attempt(Source::Address(here)).is_err());
         clock.advance(Duration::from_secs(1));

@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::ActionName;
 use crate::domain::{
     ApplicationId, AssociateId, Grant, GrantName, NameError, PersonSelector, TenantName,
     application_name,
@@ -75,9 +74,9 @@ impl GrantResource {
 
     /// Returns the resource for a request without a stored grant, with the attributes that the request names.
     #[must_use]
-    pub fn requested(tenant: &TenantName, subject: &PersonSelector) -> Self {
+    pub fn requested(tenant: &TenantName, person: &PersonSelector) -> Self {
         let (mut grant, mut associate_id, mut user_principal_name) = (NO_GRANT, 0, "");
-        match subject {
+        match person {
             PersonSelector::Associate(id) => associate_id = id.get(),
             PersonSelector::UserPrincipalName(name) => user_principal_name = name,
             PersonSelector::Grant(id) => grant = id.as_str(),
@@ -105,9 +104,9 @@ impl GrantResource {
         self.tenant == name.tenant && *self.grant == *name.grant.as_str()
     }
 
-    /// Returns the subject that the request named.
+    /// Returns the person that the request named.
     #[must_use]
-    pub fn subject(&self) -> Option<PersonSelector> {
+    pub fn person(&self) -> Option<PersonSelector> {
         if let Some(name) = self.name() {
             return Some(PersonSelector::Grant(name.grant));
         }
@@ -166,11 +165,6 @@ impl Resource {
             Self::Tenant(_) => ResourceKind::Tenant,
             Self::Grant(_) => ResourceKind::Grant,
         }
-    }
-
-    /// Returns whether attributes that policies may read are not known: the path of a call, or the person of a grant.
-    pub(super) fn has_open_attributes(&self, action: ActionName) -> bool {
-        action.has_context() || matches!(self, Self::Grant(grant) if grant.is_any_grant())
     }
 
     /// Returns the tenant that the resource is or belongs to.
@@ -291,15 +285,15 @@ mod tests {
     fn a_requested_resource_has_only_the_attributes_of_the_request() {
         let tenant: TenantName = "applications/a/tenants/Cust1".parse().unwrap();
         let name: GrantName = format!("{tenant}/grants/g1").parse().unwrap();
-        for (subject, id, associate, user) in [
+        for (person, id, associate, user) in [
             (PersonSelector::Associate(AssociateId::new(5).unwrap()), "-", 5, ""),
             (PersonSelector::UserPrincipalName("a@b.example".to_owned()), "-", 0, "a@b.example"),
             (PersonSelector::Grant(name.grant), "g1", 0, ""),
         ] {
-            let resource = GrantResource::requested(&tenant, &subject);
+            let resource = GrantResource::requested(&tenant, &person);
             let told = (&*resource.grant, resource.associate_id, &*resource.user_principal_name);
             assert_eq!(told, (id, associate, user));
-            assert_eq!(resource.subject(), Some(subject));
+            assert_eq!(resource.person(), Some(person));
         }
     }
 

@@ -5,13 +5,14 @@ use std::{num::NonZeroU32, sync::Arc};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 
-use super::{Runtime, policy::PolicyFiles, storage::config_problem};
+use super::{policy::PolicyFiles, storage::config_problem};
 use crate::{
     access::{
         Access, Authenticator, CertificateRules, InspectedKeys, IssuerKeys, IssuerRules, NameKind,
         NamePattern, NoUsableKeys, QuotaRules, Rate, Rules,
     },
-    broker::Trail,
+    audit::Trail,
+    broker::Runtime,
     config::{CertificateIdentity, Config, ConfigError, JwtIssuer, Mtls, Quota, Quotas},
     crypto::{KeyedDigest, TokenSignatures},
     issuers::{IssuerEndpoint, KeyEndpoint, KeyFile},

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use secrecy::SecretString;
 
-use super::Runtime;
 use crate::{
-    broker::{Application, Applications, CallRate, History},
+    broker::{Application, Applications, CallRate, History, Runtime},
     config::{self, ApplicationSecrets, Config, ConfigError, Problem, SecretSource, Secrets},
     crypto::{SigningKey, SigningKeyError},
     outbound::Network,

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::task::TaskTracker;
-
-use super::{Runtime, StartError, Storage, applications::applications, network::network};
+use super::{
+    applications::applications, network::network, start_error::StartError, storage::Storage,
+};
 use crate::{
-    broker::{Applications, Counters, GrantStores, Impersonation, Statuses, TenantDirectory},
+    broker::{Applications, GrantStores, Impersonation, Runtime, Statuses, TenantDirectory},
     config::{Config, Secrets},
 };
 
@@ -28,32 +28,24 @@ pub(crate) fn impersonation(
     storage: &Storage,
     applications: Applications,
     max_stale_status: Duration,
-    tasks: &TaskTracker,
+    runtime: &Runtime,
 ) -> Impersonation {
-    let Runtime { clock, timer, random } = Runtime::system();
-    let (applications, counters) = (Arc::new(applications), Arc::new(Counters::default()));
-    let directory = Arc::new(TenantDirectory::new(storage.store.clone(), tasks.clone()));
+    let applications = Arc::new(applications);
+    let directory = Arc::new(TenantDirectory::new(storage.store.clone(), runtime));
     let statuses = Arc::new(Statuses::new(
         applications.clone(),
         directory.clone(),
         storage.store.clone(),
-        clock.clone(),
-        random.clone(),
-        counters.clone(),
         max_stale_status,
-        tasks.clone(),
+        runtime,
     ));
     Impersonation::new(
         applications,
         directory,
         statuses,
         GrantStores { grants: storage.store.clone(), leases: storage.store.clone() },
-        clock,
-        timer,
-        random,
-        counters,
         Duration::ZERO,
         Box::new(|_, _| None),
-        tasks.clone(),
+        runtime,
     )
 }

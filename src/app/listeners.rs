@@ -1,24 +1,16 @@
 //! Binds the sockets of all listeners and loads their TLS files.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
-use super::{Runtime, StartError, use_cases::UseCases};
+use super::start_error::StartError;
 use crate::{
-    config::{self, Config, ConfigError, Problem, Secrets},
-    crypto::WebhookKey,
-    domain::{ApplicationId, TrustedProxies},
-    http::{
-        ConsentPages, EgressPorts, EgressRules, EgressServer, PublicEndpoints, PublicPorts,
-        PublicServer, StateChanges, Webhooks,
-    },
-    listen::{
-        FrontProxies, IntakeBudget, Protocol, ServerTls, TlsFiles, TlsProblem, bind_error_advice,
-        bound_socket,
-    },
-    ports::{Clock, Meter, Reloadable, WebhookVerifier},
+    config::{self, Config, ConfigError, Problem},
+    domain::TrustedProxies,
+    listen::{FrontProxies, Protocol, ServerTls, TlsFiles, TlsProblem, bound_socket},
+    ports::{Clock, Reloadable},
 };
 
 /// The backlog of `listen(2)`: thousands of callers may connect at once.
@@ -88,81 +80,6 @@ impl Listeners {
     }
 }
 
-/// Creates the server of the `[http]` listener.
-pub(super) fn http_server(
-    listener: Listener,
-    config: &Config,
-    secrets: &Secrets,
-    use_cases: &UseCases,
-    runtime: &Runtime,
-    meter: Arc<dyn Meter>,
-    intake: Arc<IntakeBudget>,
-) -> PublicServer {
-    let webhooks = Webhooks {
-        verifiers: verifiers(config, secrets),
-        hints: Arc::clone(&use_cases.hints),
-        attempts: Arc::clone(&use_cases.services.audit.attempts),
-    };
-    let Runtime { clock, random, .. } = runtime.clone();
-    let services = &use_cases.services;
-    let state_changes = StateChanges {
-        hints: use_cases.state_hints.clone(),
-        attempts: Arc::clone(&services.audit.attempts),
-    };
-    let consents = ConsentPages {
-        consents: Arc::clone(&services.consents),
-        attempts: Arc::clone(&services.audit.attempts),
-        public_uri: config.http.as_ref().and_then(|http| http.public_uri.clone()),
-    };
-    let doors =
-        PublicEndpoints { webhooks, state_changes: Some(state_changes), consents: Some(consents) };
-    let Listener { socket, tls, proxies } = listener;
-    PublicServer::new(socket, tls, proxies, doors, PublicPorts { clock, random, meter, intake })
-}
-
-/// Creates the server of the `[egress]` listener.
-pub(super) fn egress_server(
-    listener: Listener,
-    config: &Config,
-    use_cases: &UseCases,
-    runtime: &Runtime,
-    meter: Arc<dyn Meter>,
-    intake: Arc<IntakeBudget>,
-) -> EgressServer {
-    let section = config.egress.as_ref();
-    let rules = EgressRules {
-        public_uri: section.and_then(|egress| egress.public_uri.clone()),
-        max_body_bytes: section.map(|egress| egress.max_body_bytes).filter(|most| *most > 0),
-        timeout: config.web_api.timeout,
-    };
-    let Runtime { clock, random, .. } = runtime.clone();
-    let services = &use_cases.services;
-    let needs = EgressPorts {
-        access: Arc::clone(&services.access),
-        egress: Arc::clone(&services.egress),
-        trail: Arc::clone(&services.audit.trail),
-        attempts: Arc::clone(&services.audit.attempts),
-        clock,
-        random,
-        meter,
-        intake,
-    };
-    let Listener { socket, tls, proxies } = listener;
-    EgressServer::new(socket, tls, proxies, rules, needs)
-}
-
-fn verifiers(
-    config: &Config,
-    secrets: &Secrets,
-) -> HashMap<ApplicationId, Arc<dyn WebhookVerifier>> {
-    let with_secrets = config.applications.iter().zip(&secrets.applications);
-    let of_one = with_secrets.filter_map(|(application, secrets)| {
-        let key = WebhookKey::new(secrets.webhook_secret.as_ref()?);
-        Some((application.id.clone(), Arc::new(key) as _))
-    });
-    of_one.collect()
-}
-
 /// The start and end of the validity of a listener's certificate, if they can be read.
 pub(crate) type Validity = Option<(Timestamp, Timestamp)>;
 
@@ -225,8 +142,5 @@ fn proxies(trusted: &TrustedProxies, protocol: bool) -> FrontProxies {
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || bound_socket(address)?.listen(LISTEN_BACKLOG);
-    bind().map_err(|source| {
-        let remedy = bind_error_advice(address, &source);
-        StartError::Listen { key, address, source, remedy }
-    })
+    bind().map_err(|source| StartError::listen(key, address, source))
 }

@@ -15,9 +15,9 @@ use tokio::sync::Mutex;
 
 use crate::{
     access::{MAX_POLICY_FILE_BYTES, Policies, PolicyError, PolicyProblem, PolicySet, PolicyText},
-    broker::{EventClass, Trail},
+    audit::{AuditedDecision, EventClass, EventOrigin, Trail},
     config::{Config, ConfigError, Problem},
-    domain::{ApplicationId, AuditRecord, Decision, Reason, file_text},
+    domain::{ApplicationId, AuditedCaller, Decision, Reason, file_text},
     ports::{ChangeDetector, Clock, Reloadable, explain_read_error},
 };
 
@@ -126,16 +126,15 @@ impl PolicyFiles {
                 (text, Some(Reason::InvalidArgument))
             }
         };
-        let record = AuditRecord {
-            caller: GATEWAY.into(),
-            caller_method: GATEWAY.into(),
-            resource: GATEWAY.into(),
-            code: error_reason.map_or(0, Reason::code),
-            error_reason,
-            reason: reason.into(),
-            ..AuditRecord::new(action, Decision::Allowed)
+        let caller = AuditedCaller {
+            id: GATEWAY.into(),
+            method: GATEWAY.into(),
+            ..AuditedCaller::default()
         };
-        if trail.record_in_background(record, EventClass::Change).is_err() {
+        let origin = EventOrigin { caller, reason: reason.into(), ..EventOrigin::default() };
+        let decided = AuditedDecision::new(action, GATEWAY, Decision::Allowed);
+        let event = origin.event(decided, error_reason.into());
+        if trail.record_in_background(event, EventClass::Change).is_err() {
             tracing::error!(action, "the audit trail is full: a change of the policy is not in it");
         }
     }

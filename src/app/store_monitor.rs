@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    broker::{Applications, StoppedTenants, Trail},
+    audit::Trail,
+    broker::{Applications, StoppedTenants},
     ports::{CLOCK_LEEWAY, Clock, StoreError, StoreHealth},
 };
 
@@ -108,7 +109,7 @@ impl StoreMonitor {
         loop {
             self.clock.sleep(pause).await;
             pause = FUTURE_ROWS_INTERVAL;
-            if self.applications.clock_is_off() {
+            if self.applications.has_clock_skew() {
                 continue;
             }
             let Ok(latest) = self.clock.now().checked_add(CLOCK_LEEWAY) else { continue };

@@ -141,7 +141,7 @@ impl Application {
             now: clock.monotonic(),
             credential_changes: self.login.credential_changes()
                 + self.history.recoveries.load(Ordering::Relaxed),
-            clock_is_off: self.login.has_clock_skew(),
+            has_clock_skew: self.login.has_clock_skew(),
         }
     }
 }
@@ -172,7 +172,7 @@ impl Applications {
 
     /// Returns whether the clock of a login host differed too much from this machine's clock at its last answer.
     #[must_use]
-    pub fn clock_is_off(&self) -> bool {
+    pub fn has_clock_skew(&self) -> bool {
         self.all().any(|application| application.login.has_clock_skew())
     }
 

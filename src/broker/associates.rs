@@ -10,33 +10,34 @@ mod listing;
 mod people;
 mod read_through_cache;
 mod snapshot;
+mod snapshots;
 mod unreadable_rows;
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::listing::{
-    AssociateListPage, AssociatePosition, AssociateQuery, InvalidAssociatePosition,
-};
 use self::{
-    cache::{CacheEntry, CacheRules, Key, MIN_HINT_INTERVAL},
+    cache::{Cache, CacheEntry, CacheRules, Key, MIN_HINT_INTERVAL},
     people::{AssociateSource, Upstream, read_all},
     read_through_cache::{ReadDependencies, ReadThroughCache},
     snapshot::Snapshot,
     unreadable_rows::{UnreadableRowLog, UnreadableRows},
 };
+pub use self::{
+    listing::{AssociateListPage, AssociatePosition, AssociateQuery, InvalidAssociatePosition},
+    snapshots::{AssociateRules, AssociateSnapshots},
+};
 use super::{
-    Applications, BrokerError, CallOrigin, Counters, Impersonation, Statuses, Tickets, WebApi,
+    Applications, BrokerError, Impersonation, Runtime, Statuses, Tickets, WebApi, WebApiCallContext,
 };
 use crate::{
     access::{Authorized, ReadAssociates},
     domain::{
-        Actor, Associate, AssociateId, AssociateName, AssociateType, ContextIdentifier, LookupKey,
-        Owner, Principal, Role, TenantName, Usability, UserGroup,
+        Actor, Associate, AssociateId, AssociateName, ContextIdentifier, LookupKey, Owner,
+        Principal, Role, TenantName, Usability, UserGroup,
     },
-    ports::{Clock, MAX_ASSOCIATES_BY_ID, Random},
+    ports::{Clock, MAX_ASSOCIATES_BY_ID},
 };
 
 /// The longest time for reading all users: enough for the largest tenants at the platform's ten calls per second, with
@@ -55,19 +56,10 @@ const MAX_STATUS_STALENESS: Duration = Duration::from_hours(1);
 /// The most cached principals.
 const MAX_PRINCIPALS: usize = 10_000;
 
-/// The configuration of the cache.
-#[derive(Debug, Clone, Copy)]
-pub struct AssociateRules {
-    /// The age at which a snapshot must be read again.
-    pub max_age: Duration,
-    /// The most associates in memory over all tenants. The last snapshot is kept whatever its size.
-    pub max_in_memory: usize,
-}
-
 /// The options of a read.
 #[derive(Debug, Clone)]
 pub struct AssociateReadOptions {
-    /// The user as whom SuperOffice is asked.
+    /// The user for whom SuperOffice runs the calls.
     pub actor: Actor,
     /// The account that the rate limit charges: the caller's id.
     pub account: Arc<str>,
@@ -98,26 +90,18 @@ pub struct Associates {
 }
 
 impl Associates {
-    /// Creates the use cases with empty caches.
+    /// Creates the use cases, which read into `snapshots`.
     #[must_use]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "wiring: every collaborator is named once, in app"
-    )]
     pub fn new(
         applications: Arc<Applications>,
         web_api: Arc<WebApi>,
         tickets: Arc<Tickets>,
         impersonation: Arc<Impersonation>,
         statuses: Arc<Statuses>,
-        clock: Arc<dyn Clock>,
-        timer: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        rules: AssociateRules,
-        tasks: TaskTracker,
-        stopping: CancellationToken,
-        counters: Arc<Counters>,
+        snapshots: &AssociateSnapshots,
+        runtime: &Runtime,
     ) -> Self {
+        let Runtime { clock, timer, random, counters, tasks, stopping } = runtime.clone();
         let unreadable_rows = Arc::new(UnreadableRowLog::new(counters));
         let people: Arc<dyn AssociateSource> = Arc::new(Upstream { applications, web_api });
         let ports = ReadDependencies { clock: Arc::clone(&clock), timer, tasks, stopping };
@@ -127,10 +111,10 @@ impl Associates {
             move |key: Key| {
                 let (people, clock) = (Arc::clone(&people), Arc::clone(&clock));
                 let oddities = Arc::clone(&oddities);
-                let origin = shared_read(&*people, key.clone());
+                let context = shared_read(&*people, key.clone());
                 let id = u128::from_be_bytes(random.bytes());
                 Box::pin(async move {
-                    let read = read_all(&*people, &origin, &*clock, id).await?;
+                    let read = read_all(&*people, &context, &*clock, id).await?;
                     read.odd.into_iter().for_each(|(what, odd)| oddities.record(&key, what, odd));
                     Ok(read.snapshot)
                 }) as _
@@ -140,9 +124,9 @@ impl Associates {
             let people = Arc::clone(&people);
             move |key: Key| {
                 let (people, oddities) = (Arc::clone(&people), Arc::clone(&unreadable_rows));
-                let origin = shared_read(&*people, key.clone());
+                let context = shared_read(&*people, key.clone());
                 Box::pin(async move {
-                    let principal = people.principal(&origin).await?;
+                    let principal = people.principal(&context).await?;
                     let mut odd = UnreadableRows::default();
                     odd.count(&principal.warnings);
                     oddities.record(&key, "principal", odd);
@@ -150,11 +134,11 @@ impl Associates {
                 }) as _
             }
         };
-        let AssociateRules { max_age, max_in_memory } = rules;
-        let snapshots = CacheRules { max_age, max_weight: max_in_memory };
-        let snapshots = ReadThroughCache::new(snapshots, Arc::new(read_snapshot), ports.clone());
-        let principals = CacheRules { max_age, max_weight: MAX_PRINCIPALS };
-        let principals = ReadThroughCache::new(principals, Arc::new(read_principal), ports);
+        let principals = CacheRules { max_age: snapshots.max_age, max_weight: MAX_PRINCIPALS };
+        let principals = Arc::new(Cache::new(principals));
+        let principals = ReadThroughCache::new(principals, Arc::new(read_principal), ports.clone());
+        let snapshots = Arc::clone(&snapshots.cache);
+        let snapshots = ReadThroughCache::new(snapshots, Arc::new(read_snapshot), ports);
         Self { people, tickets, impersonation, statuses, snapshots, principals, clock }
     }
 
@@ -297,14 +281,6 @@ impl Associates {
         self.snapshots.tenants().into_iter().chain(self.principals.tenants()).collect()
     }
 
-    /// Returns the type of an associate if it is in a snapshot of the system user. Never asks SuperOffice.
-    #[must_use]
-    pub fn associate_type(&self, tenant: &TenantName, id: AssociateId) -> Option<AssociateType> {
-        let is_it = |key: &Key| key.tenant == *tenant && key.actor == Actor::SystemUser;
-        let snapshot = self.snapshots.last_value(is_it)?;
-        snapshot.get(id).map(|associate| associate.kind)
-    }
-
     /// Removes expired data from the caches periodically, for as long as it is polled.
     pub async fn run_sweeps(&self) {
         loop {
@@ -386,20 +362,21 @@ impl Associates {
         missing: &[AssociateId],
     ) -> Result<Vec<(Arc<Associate>, Timestamp)>, BrokerError> {
         let recent = self.clock.monotonic().saturating_sub(snapshot.began) < MIN_HINT_INTERVAL;
-        let mut asked = self.snapshots.not_known_absent(key, missing);
-        if recent || asked.is_empty() {
+        let mut requested = self.snapshots.not_known_absent(key, missing);
+        if recent || requested.is_empty() {
             return Ok(Vec::new());
         }
-        asked.sort_unstable();
-        asked.dedup();
-        asked.truncate(MAX_ASSOCIATES_BY_ID);
+        requested.sort_unstable();
+        requested.dedup();
+        requested.truncate(MAX_ASSOCIATES_BY_ID);
         let Key { tenant, actor, .. } = key.clone();
         let account = Arc::clone(&options.account);
-        let origin = CallOrigin { tenant, actor, account, deadline: Some(deadline), person: None };
+        let context =
+            WebApiCallContext { tenant, actor, account, deadline: Some(deadline), person: None };
         let read_time = self.clock.now();
-        let records = self.people.associates_by_id(&origin, &asked).await?;
+        let records = self.people.associates_by_id(&context, &requested).await?;
         let found = |id: &AssociateId| records.iter().any(|record| record.id == *id);
-        self.snapshots.record_absent(key, asked.into_iter().filter(|id| !found(id)));
+        self.snapshots.record_absent(key, requested.into_iter().filter(|id| !found(id)));
         if !records.is_empty() {
             self.hint(key.tenant.tenant);
         }
@@ -410,10 +387,10 @@ impl Associates {
 
 /// Returns the options of a read that serves all callers. It has its own account and deadline, so that no caller's rate
 /// limit or deadline affects it.
-fn shared_read(people: &dyn AssociateSource, key: Key) -> CallOrigin {
+fn shared_read(people: &dyn AssociateSource, key: Key) -> WebApiCallContext {
     let Key { tenant, actor, .. } = key;
     let deadline = Some(people.deadline_in(READ_LIMIT));
-    CallOrigin { tenant, actor, account: SHARED_ACCOUNT.into(), deadline, person: None }
+    WebApiCallContext { tenant, actor, account: SHARED_ACCOUNT.into(), deadline, person: None }
 }
 
 fn not_found(tenant: &TenantName, ids: &[AssociateId]) -> BrokerError {

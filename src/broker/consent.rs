@@ -7,10 +7,12 @@
 //! disconnects: the refresh token is either stored or revoked.
 
 mod begin;
+mod callback;
 mod complete;
 mod completion_locks;
 mod events;
 mod failure;
+mod invalid_cause;
 mod presented_state;
 mod reauthorization;
 mod revocation;
@@ -29,16 +31,18 @@ use tokio_util::task::TaskTracker;
 use self::completion_locks::CompletionLocks;
 pub use self::{
     begin::{BegunConsent, ConsentLinkState, ConsentRedirect, ConsentRequest},
-    complete::{
-        AuthorizationResponse, CallbackOutcome, CallbackRequest, CompletedConsent, ReturnTo,
+    callback::{
+        AuthorizationResponse, CallbackOutcome, CallbackRequest, CompletedConsent, ConsentEntry,
+        ReturnTo,
     },
-    failure::{ConsentEntry, InvalidConsentCause},
+    invalid_cause::InvalidConsentCause,
     presented_state::PresentedState,
     reauthorization::{PermissionLost, Reauthorize, StillPermitted},
 };
-use super::{Applications, BrokerError, TenantDirectory, Tenants, Trail};
+use super::{Applications, BrokerError, Runtime, TenantDirectory, Tenants};
 use crate::{
     access::{Authorized, Caller},
+    audit::Trail,
     domain::{ApplicationId, ContextIdentifier, Grant, GrantEventKind, TenantName},
     ports::{Clock, ConsentStore, GrantStore, Random},
 };
@@ -107,14 +111,14 @@ struct Shared {
     completion_locks: CompletionLocks,
     listener: GrantListener,
     tasks: TaskTracker,
-    /// The runtime on which codes are exchanged, because a caller's own runtime may end before the gateway.
-    runtime: Handle,
+    /// The Tokio runtime on which codes are exchanged, because a caller's own runtime may end before the gateway.
+    handle: Handle,
 }
 
 impl Consents {
     /// Creates the use cases for these applications. `public_uri` is the base URI of the consent pages, without a
     /// trailing slash; without it there are no pages, and only front ends receive codes. Work runs on the current
-    /// runtime.
+    /// Tokio runtime.
     #[must_use]
     #[expect(
         clippy::too_many_arguments,
@@ -126,13 +130,12 @@ impl Consents {
         directory: Arc<TenantDirectory>,
         stores: ConsentStores,
         trail: Arc<Trail>,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
         public_uri: Option<String>,
         reauthorize: Reauthorize,
         listener: GrantListener,
-        tasks: TaskTracker,
+        runtime: &Runtime,
     ) -> Self {
+        let Runtime { clock, random, tasks, .. } = runtime.clone();
         let shared = Shared {
             applications,
             tenants,
@@ -146,7 +149,7 @@ impl Consents {
             completion_locks: CompletionLocks::default(),
             listener,
             tasks,
-            runtime: Handle::current(),
+            handle: Handle::current(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -169,9 +172,9 @@ impl Consents {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, BrokerError> {
-        let Shared { tasks, runtime, .. } = &*self.shared;
+        let Shared { tasks, handle, .. } = &*self.shared;
         tasks
-            .spawn_on(work, runtime)
+            .spawn_on(work, handle)
             .await
             .map_err(|error| BrokerError::Internal(error.to_string().into()))
     }

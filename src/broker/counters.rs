@@ -1,28 +1,6 @@
 //! The counters of the use cases, for the metrics page.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A counter that only increases.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one.
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Adds a number.
-    pub fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// Returns the current value.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::ports::Counter;
 
 /// All counters of the use cases.
 #[derive(Debug, Default)]
@@ -63,12 +41,6 @@ pub struct Counters {
     pub web_api_throttled: Counter,
     /// Calls rejected because the budget of the tenant allowed none before their deadline.
     pub web_api_refused: Counter,
-    /// Audit events committed.
-    pub audit_events: Counter,
-    /// Groups in which audit events were committed.
-    pub audit_groups: Counter,
-    /// Failed attempts to commit a group of audit events.
-    pub audit_failures: Counter,
     /// Stored audit events that could not be read for a list.
     pub audit_unreadable: Counter,
     /// Rows about people that were skipped because they have no id.

@@ -109,8 +109,8 @@ pub(super) struct RefusalConditions {
     pub(super) now: Duration,
     /// `SystemUserLogin::credential_changes`.
     pub(super) credential_changes: u64,
-    /// `SystemUserLogin::clock_is_off`.
-    pub(super) clock_is_off: bool,
+    /// `SystemUserLogin::has_clock_skew`.
+    pub(super) has_clock_skew: bool,
 }
 
 impl CachedRefusal {
@@ -118,7 +118,7 @@ impl CachedRefusal {
         let ended = match self.ended_by {
             EndedBy::Nothing => false,
             EndedBy::OtherCredential(changes) => changes != conditions.credential_changes,
-            EndedBy::CorrectClock => !conditions.clock_is_off,
+            EndedBy::CorrectClock => !conditions.has_clock_skew,
         };
         conditions.now < self.until && !ended
     }
@@ -361,49 +361,33 @@ impl<C> Default for Entry<C> {
     }
 }
 
-impl Credential for SystemTicket {
-    fn id(&self) -> &CredentialId {
-        &self.credential_id
-    }
+macro_rules! impl_credential {
+    ($($credential:ty),+) => {$(
+        impl Credential for $credential {
+            fn id(&self) -> &CredentialId {
+                &self.credential_id
+            }
 
-    fn token_version(&self) -> i64 {
-        self.token_version
-    }
+            fn token_version(&self) -> i64 {
+                self.token_version
+            }
 
-    fn remaining(&self, now: Timestamp) -> Duration {
-        self.remaining(now)
-    }
+            fn remaining(&self, now: Timestamp) -> Duration {
+                self.remaining(now)
+            }
 
-    fn lifetime(&self) -> Duration {
-        self.remaining(self.issue_time)
-    }
+            fn lifetime(&self) -> Duration {
+                self.remaining(self.issue_time)
+            }
 
-    fn with_corrected_times(&self, end: Timestamp, now: Timestamp) -> Self {
-        Self { expire_time: end, issue_time: self.issue_time.min(now), ..self.clone() }
-    }
+            fn with_corrected_times(&self, end: Timestamp, now: Timestamp) -> Self {
+                Self { expire_time: end, issue_time: self.issue_time.min(now), ..self.clone() }
+            }
+        }
+    )+};
 }
 
-impl Credential for AccessToken {
-    fn id(&self) -> &CredentialId {
-        &self.credential_id
-    }
-
-    fn token_version(&self) -> i64 {
-        self.token_version
-    }
-
-    fn remaining(&self, now: Timestamp) -> Duration {
-        self.remaining(now)
-    }
-
-    fn lifetime(&self) -> Duration {
-        self.remaining(self.issue_time)
-    }
-
-    fn with_corrected_times(&self, end: Timestamp, now: Timestamp) -> Self {
-        Self { expire_time: end, issue_time: self.issue_time.min(now), ..self.clone() }
-    }
-}
+impl_credential!(SystemTicket, AccessToken);
 
 #[cfg(test)]
 mod tests {

@@ -18,11 +18,13 @@ pub use self::{
     links::LinkRewriter,
     proxy_credential::IssuedProxyCredential,
 };
-use super::{BrokerError, CallOrigin, Impersonation, ProgressCallback, WebApi};
+use super::{
+    BrokerError, Impersonation, ProgressCallback, WebApi, WebApiCallContext, WebApiResponse,
+};
 use crate::{
     access::{ActorChoice, AuthorizedCall},
-    domain::{Actor, ActorSelector, TenantName, WebApiUri},
-    ports::{ApiBody, ApiRequest, ApiResponse},
+    domain::{Actor, ActorSelector, TenantName},
+    ports::{ApiBody, ApiRequest},
 };
 
 /// The parts of a request that the policy decision does not cover.
@@ -34,15 +36,6 @@ pub struct EgressRequest {
     pub body: ApiBody,
     /// The longest wait for the response headers, over all attempts. For a streamed body it starts at the last chunk.
     pub max_wait: Duration,
-}
-
-/// The response to a call.
-#[derive(Debug)]
-pub struct EgressResponse {
-    /// SuperOffice's response, without the headers that must not reach the caller.
-    pub response: ApiResponse,
-    /// The Web API that answered.
-    pub uri: WebApiUri,
 }
 
 /// The use case of Web API calls.
@@ -59,8 +52,8 @@ impl Egress {
     }
 
     /// Finds the user that a caller wants to act as. The result is for the policy decision, not for the caller. `actor`
-    /// is `None` if the caller named no user; then grants are listed only if the caller may act as any user of the
-    /// tenant.
+    /// is `None` if the caller named no user; then grants are listed only if the caller may act as at least one
+    /// person of the tenant.
     ///
     /// # Errors
     /// If the store does not answer, or the tenant has too many grants to find the only permitted user.
@@ -68,11 +61,11 @@ impl Egress {
         &self,
         tenant: &TenantName,
         actor: Option<ActorSelector>,
-        may_act_as_somebody: bool,
+        may_act_as_some_person: bool,
     ) -> Result<ActorChoice, BrokerError> {
         let person = match actor {
-            None if may_act_as_somebody => return self.all_candidates(tenant).await,
-            None => return Ok(ActorChoice::TheOnly(Vec::new())),
+            None if may_act_as_some_person => return self.all_candidates(tenant).await,
+            None => return Ok(ActorChoice::Unspecified { candidates: Vec::new() }),
             Some(ActorSelector::SystemUser) => return Ok(ActorChoice::SystemUser),
             Some(ActorSelector::Person(person)) => person,
         };
@@ -81,51 +74,56 @@ impl Egress {
 
     /// Returns all candidates if the caller named no user.
     async fn all_candidates(&self, tenant: &TenantName) -> Result<ActorChoice, BrokerError> {
-        let people =
-            self.impersonation.all_grant_resources(tenant).await?.map(ActorChoice::TheOnly);
-        people.ok_or_else(|| {
+        let candidates = self.impersonation.all_grant_resources(tenant).await?;
+        let choice = candidates.map(|candidates| ActorChoice::Unspecified { candidates });
+        choice.ok_or_else(|| {
             let problem = "must be `system`, `associates/{associate}` or `grants/{grant}`: the tenant has too many \
                 grants to choose the only permitted user";
             BrokerError::Invalid { field: ACT_AS, problem: problem.to_owned() }
         })
     }
 
-    /// Sends the call and returns when the response headers arrive. `used` receives each step.
+    /// Sends the call and returns when the response headers arrive, without the headers that must not reach the caller.
+    /// `on_progress` receives each step.
     ///
     /// # Errors
     /// If the tenant or credential is not usable, or SuperOffice cannot be reached. A response of SuperOffice with an
     /// error status is not an error.
     pub async fn send(
         &self,
-        acting: &AuthorizedCall,
-        sending: EgressRequest,
-        used: ProgressCallback<'_>,
-    ) -> Result<EgressResponse, BrokerError> {
-        let EgressRequest { mut headers, body, max_wait: patience } = sending;
+        call: &AuthorizedCall,
+        request: EgressRequest,
+        on_progress: ProgressCallback<'_>,
+    ) -> Result<WebApiResponse, BrokerError> {
+        let EgressRequest { mut headers, body, max_wait } = request;
         let whole = matches!(body, ApiBody::Whole(_));
-        let origin = self.web_api_call(acting, whole.then_some(patience)).await?;
+        let context = self.web_api_call(call, whole.then_some(max_wait)).await?;
         strip_request(&mut headers);
-        let path_and_query = acting.path().request_target().to_owned();
-        let (method, answer_within) = (acting.method().clone(), patience);
-        let request =
-            ApiRequest { method, path_and_query, headers, body, response_timeout: answer_within };
+        let request = ApiRequest {
+            method: call.method().clone(),
+            path_and_query: call.path().request_target().to_owned(),
+            headers,
+            body,
+            response_timeout: max_wait,
+        };
         let safe = request.is_safe_method();
-        let mut sent = self.web_api.send(&origin, request, used).await?;
-        strip_response(&mut sent.response.headers);
+        let mut answered = self.web_api.send(&context, request, on_progress).await?;
+        let response = &mut answered.response;
+        strip_response(&mut response.headers);
         // A load balancer may send `Retry-After` although its server has processed the request.
-        if !safe && sent.response.status.is_server_error() {
-            sent.response.headers.remove(RETRY_AFTER);
+        if !safe && response.status.is_server_error() {
+            response.headers.remove(RETRY_AFTER);
         }
-        Ok(sent)
+        Ok(answered)
     }
 
     /// Returns the Web API client's description of the call: the caller, and the user to act as.
     async fn web_api_call(
         &self,
-        acting: &AuthorizedCall,
+        call: &AuthorizedCall,
         max_wait: Option<Duration>,
-    ) -> Result<CallOrigin, BrokerError> {
-        let (actor, person) = match acting {
+    ) -> Result<WebApiCallContext, BrokerError> {
+        let (actor, person) = match call {
             AuthorizedCall::SystemUser(_) => (Actor::SystemUser, None),
             AuthorizedCall::Person(authorized) => {
                 let person = &authorized.resource().target;
@@ -135,11 +133,11 @@ impl Egress {
                 }
             }
         };
-        Ok(CallOrigin {
-            tenant: acting.tenant().clone(),
+        Ok(WebApiCallContext {
+            tenant: call.tenant().clone(),
             actor,
-            account: acting.caller().shared_id(),
-            deadline: max_wait.map(|patience| self.web_api.deadline_in(patience)),
+            account: call.caller().shared_id(),
+            deadline: max_wait.map(|wait| self.web_api.deadline_in(wait)),
             person,
         })
     }

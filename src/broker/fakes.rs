@@ -21,8 +21,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Application, Applications, CallOrigin, CallRate, Counters, GrantStores, History, Impersonation,
-    Statuses, TenantDirectory, TicketRules, TicketStores, Tickets, WebApi,
+    Application, Applications, CallRate, Counters, GrantStores, History, Impersonation, Runtime,
+    Statuses, TenantDirectory, TicketRules, TicketStores, Tickets, WebApi, WebApiCallContext,
     impersonation::fakes::{FakeOAuth, GrantTable},
 };
 use crate::{
@@ -99,6 +99,7 @@ pub(super) struct World {
     pub(super) counters: Arc<Counters>,
     pub(super) directory: Arc<TenantDirectory>,
     pub(super) tasks: TaskTracker,
+    runtime: Runtime,
     pub(super) applications: Arc<Applications>,
     pub(super) grants: Arc<GrantTable>,
     pub(super) provider: Arc<FakeOAuth>,
@@ -110,8 +111,8 @@ pub(super) fn tenant() -> TenantName {
     "applications/crm-sync/tenants/Cust1".parse().unwrap()
 }
 
-pub(super) fn origin() -> CallOrigin {
-    CallOrigin {
+pub(super) fn call_context() -> WebApiCallContext {
+    WebApiCallContext {
         tenant: tenant(),
         actor: Actor::SystemUser,
         account: "ada".into(),
@@ -178,19 +179,15 @@ impl World {
         let grants = Arc::new(GrantTable::default());
         let provider = Arc::new(FakeOAuth::new(grants.log.clone()));
         let application = upstream.application(RedirectUris::default(), provider.clone());
-        let tasks = TaskTracker::new();
-        let counters = Arc::new(Counters::default());
+        let runtime = runtime(&clock, &upstream);
         let applications = Arc::new(Applications::new([application]));
-        let directory = Arc::new(TenantDirectory::new(upstream.clone(), tasks.clone()));
+        let directory = Arc::new(TenantDirectory::new(upstream.clone(), &runtime));
         let statuses = Arc::new(Statuses::new(
             applications.clone(),
             directory.clone(),
             upstream.clone(),
-            clock.clone(),
-            upstream.clone(),
-            counters.clone(),
             Duration::from_hours(24),
-            tasks.clone(),
+            &runtime,
         ));
         let rules = TicketRules {
             max_age: Duration::from_hours(12),
@@ -201,39 +198,25 @@ impl World {
             directory.clone(),
             statuses.clone(),
             TicketStores { tenants: upstream.clone(), tickets: upstream.clone() },
-            clock.clone(),
-            upstream.clone(),
-            counters.clone(),
             rules,
-            tasks.clone(),
+            &runtime,
         ));
-        let impersonation = impersonation(
-            &upstream,
-            &clock,
-            &applications,
-            &directory,
-            &statuses,
-            &grants,
-            &counters,
-            &tasks,
-        );
+        let impersonation = impersonation(&applications, &directory, &statuses, &grants, &runtime);
         let web_api = Arc::new(WebApi::new(
             applications.clone(),
             statuses.clone(),
             tickets,
             impersonation.clone(),
-            clock.clone(),
-            clock.clone(),
-            upstream.clone(),
-            counters.clone(),
+            &runtime,
         ));
         Self {
             upstream,
             clock,
             web_api,
-            counters,
+            counters: runtime.counters.clone(),
             directory,
-            tasks,
+            tasks: runtime.tasks.clone(),
+            runtime,
             applications,
             grants,
             provider,
@@ -245,14 +228,11 @@ impl World {
     /// Simulates a restart: drops everything that is only in memory.
     pub(super) fn restarted(mut self) -> Self {
         self.impersonation = impersonation(
-            &self.upstream,
-            &self.clock,
             &self.applications,
             &self.directory,
             &self.statuses,
             &self.grants,
-            &self.counters,
-            &self.tasks,
+            &self.runtime,
         );
         self
     }
@@ -264,8 +244,8 @@ impl World {
         world
     }
 
-    pub(super) fn asking_within(&self, patience: Duration) -> CallOrigin {
-        CallOrigin { deadline: Some(self.web_api.deadline_in(patience)), ..origin() }
+    pub(super) fn asking_within(&self, patience: Duration) -> WebApiCallContext {
+        WebApiCallContext { deadline: Some(self.web_api.deadline_in(patience)), ..call_context() }
     }
 
     /// Advances the clock until `work` is done.
@@ -300,16 +280,17 @@ impl World {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "wiring")]
+/// Returns a runtime whose clock and timer are `clock`, and whose randomness is that of `upstream`.
+pub(super) fn runtime(clock: &Arc<ManualClock>, upstream: &Arc<Upstream>) -> Runtime {
+    Runtime::new(clock.clone(), clock.clone(), upstream.clone())
+}
+
 fn impersonation(
-    upstream: &Arc<Upstream>,
-    clock: &Arc<ManualClock>,
     applications: &Arc<Applications>,
     directory: &Arc<TenantDirectory>,
     statuses: &Arc<Statuses>,
     grants: &Arc<GrantTable>,
-    counters: &Arc<Counters>,
-    tasks: &TaskTracker,
+    runtime: &Runtime,
 ) -> Arc<Impersonation> {
     let kind_of = Box::new(|_: &TenantName, id: AssociateId| {
         (id.get() == SYSTEM_USER).then_some(AssociateType::System)
@@ -319,13 +300,9 @@ fn impersonation(
         directory.clone(),
         statuses.clone(),
         GrantStores { grants: grants.clone(), leases: grants.clone() },
-        clock.clone(),
-        clock.clone(),
-        upstream.clone(),
-        counters.clone(),
         Duration::from_hours(2),
         kind_of,
-        tasks.clone(),
+        runtime,
     ))
 }
 
@@ -389,8 +366,8 @@ impl WebApiHost for Upstream {
         match answer.unwrap_or(Reply::Body("fine")) {
             Reply::Status(status) => Ok(response(status, Vec::new())),
             Reply::Throttle(retry_after) => {
-                let verdict = CallOutcome::Throttled { retry_after };
-                Ok(ApiResponse { verdict, ..response(429, Vec::new()) })
+                let outcome = CallOutcome::Throttled { retry_after };
+                Ok(ApiResponse { outcome, ..response(429, Vec::new()) })
             }
             Reply::Body(body) => Ok(response(200, vec![Ok(Bytes::from_static(body.as_bytes()))])),
             Reply::CutBody => {
@@ -411,7 +388,7 @@ impl WebApiHost for Upstream {
 }
 
 fn response(status: u16, body: Vec<Result<Bytes, SendError>>) -> ApiResponse {
-    let verdict = match status {
+    let outcome = match status {
         401 => CallOutcome::CredentialRefused,
         403 => CallOutcome::Forbidden,
         421 => CallOutcome::Misdirected,
@@ -419,7 +396,7 @@ fn response(status: u16, body: Vec<Result<Bytes, SendError>>) -> ApiResponse {
         status => CallOutcome::Done { success: status < 300 },
     };
     let status = StatusCode::from_u16(status).unwrap();
-    ApiResponse { verdict, status, headers: HeaderMap::new(), body: stream::iter(body).boxed() }
+    ApiResponse { outcome, status, headers: HeaderMap::new(), body: stream::iter(body).boxed() }
 }
 
 #[async_trait]

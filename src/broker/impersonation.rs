@@ -18,7 +18,6 @@ mod revocation;
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
-use tokio_util::task::TaskTracker;
 
 use self::{
     broken::BrokenGrants,
@@ -32,7 +31,7 @@ pub use self::{
     management::{AuthorizedGrantScope, GrantPage},
 };
 use super::{
-    Applications, BrokerError, ConsentReason, Counters, Statuses, TenantChanges, TenantDirectory,
+    Applications, BrokerError, ConsentReason, Runtime, Statuses, TenantChanges, TenantDirectory,
     credential_cache::CredentialCache, error::RETRY_SOON, single_flight::SingleFlight,
     tickets::missing_web_api_uri,
 };
@@ -42,7 +41,7 @@ use crate::{
         AccessToken, AssociateId, AssociateType, CredentialId, Grant, GrantName, GrantState,
         PersonSelector, Tenant, TenantName, TenantStatus, WebApiUri,
     },
-    ports::{Clock, GrantStore, LeaseStore, Random},
+    ports::{GrantStore, LeaseStore},
 };
 
 /// The most attempts of a call: it tries again if the grant changed while it waited. More conflicts indicate a bug.
@@ -88,32 +87,25 @@ impl IssuedAccessToken {
 pub struct Impersonation {
     refresher: Arc<Refresher>,
     refreshes: SingleFlight<GrantName, Result<(), BrokerError>>,
-    probes: SingleFlight<(GrantName, CredentialId), Result<(), BrokerError>>,
+    token_checks: SingleFlight<(GrantName, CredentialId), Result<(), BrokerError>>,
     grant_writes: SingleFlight<GrantName, Result<Arc<Grant>, BrokerError>>,
     renew_if_used_within: Duration,
     associate_type_of: AssociateTypeLookup,
 }
 
 impl Impersonation {
-    /// Creates the use cases with empty caches. `timer` measures lease durations and time-outs.
+    /// Creates the use cases with empty caches.
     #[must_use]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "wiring: every collaborator is named once, in app"
-    )]
     pub fn new(
         applications: Arc<Applications>,
         directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         stores: GrantStores,
-        clock: Arc<dyn Clock>,
-        timer: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        counters: Arc<Counters>,
         renew_if_used_within: Duration,
-        kind_of: AssociateTypeLookup,
-        tasks: TaskTracker,
+        associate_type_of: AssociateTypeLookup,
+        runtime: &Runtime,
     ) -> Self {
+        let Runtime { clock, timer, random, counters, tasks, .. } = runtime.clone();
         let leases = Leases {
             store: stores.leases,
             clock: Arc::clone(&clock),
@@ -139,25 +131,25 @@ impl Impersonation {
         Self {
             refresher: Arc::new(refresher),
             refreshes: SingleFlight::new(tasks.clone()),
-            probes: SingleFlight::new(tasks.clone()),
+            token_checks: SingleFlight::new(tasks.clone()),
             grant_writes: SingleFlight::new(tasks),
             renew_if_used_within,
-            associate_type_of: kind_of,
+            associate_type_of,
         }
     }
 
-    /// Finds the grant of `subject` as a resource for the policy decision. If there is not exactly one grant, the
-    /// resource describes the requested subject. The result must not be returned to the caller before that decision.
+    /// Finds the grant of `person` as a resource for the policy decision. If there is not exactly one grant, the
+    /// resource describes the requested person. The result must not be returned to the caller before that decision.
     ///
     /// # Errors
     /// If the store does not answer.
     pub async fn find(
         &self,
         tenant: &TenantName,
-        subject: &PersonSelector,
+        person: &PersonSelector,
     ) -> Result<GrantResource, BrokerError> {
         let refresher = &self.refresher;
-        let grant = match subject {
+        let grant = match person {
             PersonSelector::Associate(id) => refresher.grant_cache.find(tenant, *id).await?,
             PersonSelector::UserPrincipalName(name) => {
                 let mut found = refresher.find_by_user_principal_name(tenant, name).await?;
@@ -172,7 +164,7 @@ impl Impersonation {
                 Err(error) => return Err(error),
             },
         };
-        let absent = || GrantResource::requested(tenant, subject);
+        let absent = || GrantResource::requested(tenant, person);
         Ok(grant.map_or_else(absent, |grant| GrantResource::from_grant(&grant)))
     }
 
@@ -215,9 +207,9 @@ impl Impersonation {
         self.refresher.directory.changes().subscribe(tenant, clock)
     }
 
-    /// Returns the number of cached access tokens.
+    /// Returns the number of cache entries.
     #[must_use]
-    pub fn cached(&self) -> usize {
+    pub fn cached_count(&self) -> usize {
         self.refresher.token_cache.len()
     }
 
@@ -239,18 +231,18 @@ impl Impersonation {
         grants.chain(self.refresher.grant_cache.tenants()).collect()
     }
 
-    /// Marks all grants of a tenant as unproven, because the customer's database was restored from a backup. Each grant
-    /// is then verified by a refresh before its next use.
+    /// Marks all grants of a tenant as unconfirmed, because the customer's database was restored from a backup. Each
+    /// grant is then verified by a refresh before its next use.
     ///
     /// # Errors
     /// If the store does not answer; then the caller must retry.
-    pub async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<(), BrokerError> {
-        let doubted = self.refresher.grants.mark_all_unproven(tenant).await;
+    pub async fn mark_all_unconfirmed(&self, tenant: &TenantName) -> Result<(), BrokerError> {
+        let marked = self.refresher.grants.mark_all_unconfirmed(tenant).await;
         self.refresher.grant_cache.forget_all();
         self.refresher.token_cache.forget(|name| name.tenant == *tenant);
         self.refresher.directory.changes().notify(tenant);
         // Outside the macro, which evaluates nothing if its level is disabled.
-        let grants = doubted?;
+        let grants = marked?;
         tracing::info!(%tenant, grants, "grants are verified again before their next use");
         Ok(())
     }
@@ -289,8 +281,8 @@ impl Impersonation {
             }
             let work =
                 || Arc::clone(refresher).refresh(name.clone(), RefreshPurpose::Token(min_ttl));
-            let landed = self.refreshes.join(name.clone(), work).await;
-            landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))?;
+            let result = self.refreshes.join(name.clone(), work).await;
+            result.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))?;
         }
         let cause = "the grant changed repeatedly while its token was requested".into();
         Err(BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause })
@@ -338,11 +330,11 @@ impl Impersonation {
     /// If the tenant is not enabled, or the store does not answer.
     pub async fn explain_missing_grant(
         &self,
-        asked: &GrantResource,
+        requested: &GrantResource,
     ) -> Result<BrokerError, BrokerError> {
-        let tenant = &asked.tenant;
+        let tenant = &requested.tenant;
         self.refresher.directory.enabled(tenant).await?;
-        match asked.subject() {
+        match requested.person() {
             Some(PersonSelector::UserPrincipalName(name)) => {
                 let found = self.refresher.find_by_user_principal_name(tenant, &name).await?.len();
                 if found > 1 {

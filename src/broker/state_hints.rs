@@ -14,7 +14,9 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
-use super::{Applications, BrokerError, Impersonation, Statuses, TenantDirectory, Tickets};
+use super::{
+    Applications, BrokerError, Impersonation, Runtime, Statuses, TenantDirectory, Tickets,
+};
 use crate::{
     domain::{ContextIdentifier, Tenant, TenantName},
     ports::{AuditSigner, Clock, NotificationStore, StoreError, UpstreamError},
@@ -71,7 +73,7 @@ struct Shared {
     /// The current window of each tenant. Contains only tenants that are in the store.
     windows: Mutex<HashMap<TenantName, Window>>,
     tasks: TaskTracker,
-    runtime: Handle,
+    handle: Handle,
 }
 
 /// The record of accepted notifications, so that each is accepted once.
@@ -114,20 +116,18 @@ struct Window {
 }
 
 impl StateHints {
-    /// Creates the use case. Reads run on the runtime on which this is called.
+    /// Creates the use case. Reads run on the Tokio runtime on which this is called.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "wiring")]
     pub fn new(
         applications: Arc<Applications>,
         directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         tickets: Arc<Tickets>,
         impersonation: Arc<Impersonation>,
-        clock: Arc<dyn Clock>,
         used: UsedNotifications,
-        tasks: TaskTracker,
+        runtime: &Runtime,
     ) -> Self {
-        let (windows, runtime) = (Mutex::default(), Handle::current());
+        let Runtime { clock, tasks, .. } = runtime.clone();
         let shared = Shared {
             applications,
             directory,
@@ -136,9 +136,9 @@ impl StateHints {
             impersonation,
             clock,
             used,
-            windows,
+            windows: Mutex::default(),
             tasks,
-            runtime,
+            handle: Handle::current(),
         };
         Self(Arc::new(shared))
     }
@@ -151,7 +151,7 @@ impl StateHints {
             for (name, change, ended) in shared.take_due() {
                 let again = Arc::clone(shared);
                 let work = async move { again.run_deferred(&name, change, ended).await };
-                shared.tasks.spawn_on(work, &shared.runtime);
+                shared.tasks.spawn_on(work, &shared.handle);
             }
         }
     }
@@ -249,7 +249,7 @@ impl Shared {
             // The read stores and announces its own result.
             let ended = change == StateChange::SuspendedOrDeleted;
             let work = async move { shared.read_status(&tenant, ended).await };
-            self.tasks.spawn_on(work, &self.runtime);
+            self.tasks.spawn_on(work, &self.handle);
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ impl Shared {
 
     /// Invalidates all credentials of a tenant whose database was restored: each is verified before its next use.
     async fn invalidate_credentials(&self, name: &TenantName) -> Result<(), NotificationRejected> {
-        let grants = self.impersonation.mark_all_unproven(name).await;
+        let grants = self.impersonation.mark_all_unconfirmed(name).await;
         let ticket = self.tickets.discard(name).await;
         grants.and(ticket).map_err(|error| {
             tracing::error!(cause = error.cause(), tenant = %name, "cached credentials cannot be invalidated: the store does not answer");

@@ -20,14 +20,15 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::sync::broadcast;
-use tokio_util::task::TaskTracker;
 
 pub use self::stale::StaleStatuses;
 use self::{
     entry::{CachedStatus, StatusEntry, is_recent},
     failures::ReadFailures,
 };
-use super::{Applications, BrokerError, Counters, error::RETRY_SOON, single_flight::SingleFlight};
+use super::{
+    Applications, BrokerError, Counters, Runtime, error::RETRY_SOON, single_flight::SingleFlight,
+};
 use crate::{
     access::{Authorized, ReadTenants},
     broker::TenantDirectory,
@@ -100,20 +101,14 @@ struct Shared {
 impl Statuses {
     /// Creates an empty cache. While a status cannot be read again, it is used for `max_stale` after its expiry.
     #[must_use]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "wiring: every collaborator is named once, in app"
-    )]
     pub fn new(
         applications: Arc<Applications>,
         directory: Arc<TenantDirectory>,
         store: Arc<dyn TenantStore>,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        counters: Arc<Counters>,
         max_stale: Duration,
-        tasks: TaskTracker,
+        runtime: &Runtime,
     ) -> Self {
+        let Runtime { clock, random, counters, tasks, .. } = runtime.clone();
         let entries = RwLock::default();
         let feed = broadcast::Sender::new(FEED_CAPACITY);
         let usable_again = broadcast::Sender::new(FEED_CAPACITY);
@@ -149,8 +144,8 @@ impl Statuses {
         let status = self.current(&tenant).await?;
         let now = self.shared.clock.moment();
         let age = {
-            let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
-            known.get(name).map_or(Duration::MAX, |known| known.age(now))
+            let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+            entries.get(name).map_or(Duration::MAX, |entry| entry.age(now))
         };
         match max_staleness {
             Some(limit) if age > limit => self.read(name, tenant.create_time).await,
@@ -161,9 +156,10 @@ impl Statuses {
     /// Returns the last known status of a tenant without reading it from SuperOffice.
     #[must_use]
     pub fn last_known(&self, tenant: &Tenant) -> Option<Arc<TenantStatus>> {
-        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(&tenant.name).filter(|known| known.added == tenant.create_time);
-        let status = known.map(|known| Arc::clone(&known.status));
+        let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get(&tenant.name);
+        let entry = entry.filter(|entry| entry.tenant_create_time == tenant.create_time);
+        let status = entry.map(|entry| Arc::clone(&entry.status));
         status.or_else(|| tenant.last_status.clone())
     }
 
@@ -181,8 +177,8 @@ impl Statuses {
     /// Returns all cached statuses. The caller of this method must drop those that its client may not see.
     #[must_use]
     pub fn all_known(&self) -> Vec<StatusEvent> {
-        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
-        known.iter().map(|(name, known)| (name.clone(), Arc::clone(&known.status))).collect()
+        let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.status))).collect()
     }
 
     /// Returns the status that decides about a call now: cached if possible, otherwise read.
@@ -234,9 +230,9 @@ impl Statuses {
     fn update_entry(&self, tenant: &Tenant, event: impl FnOnce(&mut StatusEntry)) {
         // Loads the stored status into the cache first, so that the event applies to it, too.
         self.shared.cached_status(tenant);
-        let mut known = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get_mut(&tenant.name) {
-            event(known);
+        let mut entries = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(&tenant.name) {
+            event(entry);
         }
     }
 
@@ -244,29 +240,34 @@ impl Statuses {
     /// read. If a read has just confirmed the address in spite of HTTP 421, the next read happens only after a pause.
     pub(super) fn report_misdirected(&self, name: &TenantName, uri: &WebApiUri) {
         let now = self.shared.clock.monotonic();
-        let mut known = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get_mut(name)
-            && known.has_address(uri)
-            && !known.is_invalidated()
-            && !is_recent(known.confirmed_at, now)
+        let mut entries = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(name)
+            && entry.has_address(uri)
+            && !entry.is_invalidated()
+            && !is_recent(entry.confirmed_at, now)
         {
-            known.invalidate();
+            entry.invalidate();
         }
     }
 
-    async fn read(&self, name: &TenantName, added: Timestamp) -> StatusResult {
-        self.read_at(name, added, self.shared.generation(name)).await
+    async fn read(&self, name: &TenantName, create_time: Timestamp) -> StatusResult {
+        self.read_at(name, create_time, self.shared.generation(name)).await
     }
 
-    async fn read_at(&self, name: &TenantName, added: Timestamp, generation: u64) -> StatusResult {
-        let work = || Arc::clone(&self.shared).read(name.clone(), added, generation);
+    async fn read_at(
+        &self,
+        name: &TenantName,
+        create_time: Timestamp,
+        generation: u64,
+    ) -> StatusResult {
+        let work = || Arc::clone(&self.shared).read(name.clone(), create_time, generation);
         let joined = self.reads.join((name.clone(), generation), work).await;
         joined.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
     /// Starts a read on the task tracker and does not wait for it.
-    fn start_read(&self, name: &TenantName, added: Timestamp, generation: u64) {
-        let work = || Arc::clone(&self.shared).read(name.clone(), added, generation);
+    fn start_read(&self, name: &TenantName, create_time: Timestamp, generation: u64) {
+        let work = || Arc::clone(&self.shared).read(name.clone(), create_time, generation);
         drop(self.reads.start((name.clone(), generation), work));
     }
 
@@ -282,8 +283,8 @@ impl Statuses {
                 self.shared.forget_unused();
             }
             stale = self.log_stale(stale, minute);
-            for (name, added) in self.shared.overdue_and_in_use() {
-                self.start_read(&name, added, self.shared.generation(&name));
+            for (name, create_time) in self.shared.overdue_and_in_use() {
+                self.start_read(&name, create_time, self.shared.generation(&name));
             }
         }
     }
@@ -301,28 +302,26 @@ fn ensure_usable(tenant: &Tenant, status: Arc<TenantStatus>) -> StatusResult {
 impl Shared {
     fn cached_status(&self, tenant: &Tenant) -> CachedStatus {
         let now = self.clock.moment();
-        let added = tenant.create_time;
-        if let Some(known) = self
+        let create_time = tenant.create_time;
+        if let Some(entry) = self
             .entries
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&tenant.name)
-            .filter(|known| known.added == added)
+            .filter(|entry| entry.tenant_create_time == create_time)
         {
-            known.record_use(now);
-            return known.classify(now, self.max_stale);
+            entry.record_use(now);
+            return entry.classify(now, self.max_stale);
         }
         // After a restart the stored status is used like a cached one.
-        let Some(stored) = &tenant.last_status else {
-            return CachedStatus::Unusable;
-        };
-        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || StatusEntry::new(Arc::clone(stored), added, now);
-        let known = known.entry(tenant.name.clone()).or_insert_with(fresh);
-        if known.added != added {
-            *known = fresh();
+        let Some(stored) = &tenant.last_status else { return CachedStatus::Unusable };
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || StatusEntry::new(Arc::clone(stored), create_time, now);
+        let entry = entries.entry(tenant.name.clone()).or_insert_with(fresh);
+        if entry.tenant_create_time != create_time {
+            *entry = fresh();
         }
-        known.classify(now, self.max_stale)
+        entry.classify(now, self.max_stale)
     }
 
     /// Returns the failure of a read that is too recent for another one.
@@ -333,14 +332,14 @@ impl Shared {
 
     /// Returns the generation: the number of events that questioned the cached status.
     fn generation(&self, name: &TenantName) -> u64 {
-        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).map_or(0, |known| known.generation)
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(name).map_or(0, |entry| entry.generation)
     }
 
     async fn read(
         self: Arc<Self>,
         name: TenantName,
-        added: Timestamp,
+        create_time: Timestamp,
         generation: u64,
     ) -> StatusResult {
         let application = self.applications.get(&name.application)?;
@@ -350,9 +349,9 @@ impl Shared {
             Ok(status) => {
                 self.counters.status_reads.increment();
                 let status = Arc::new(status);
-                let entry = StatusEntry::new(Arc::clone(&status), added, now);
-                let kept = self.insert(&name, entry, generation);
-                if kept && let Err(error) = self.store.put_status(&name, &status).await {
+                let entry = StatusEntry::new(Arc::clone(&status), create_time, now);
+                let cached = self.insert(&name, entry, generation);
+                if cached && let Err(error) = self.store.put_status(&name, &status).await {
                     // The cache has the status, so only a restart loses it.
                     tracing::warn!(%error, tenant = %name, "tenant status not stored");
                 }
@@ -370,7 +369,7 @@ impl Shared {
                 let error = BrokerError::from_upstream(&name, &error);
                 let now = self.clock.monotonic();
                 let until = now + self.random.jitter(RETRY_SOON);
-                self.failures.record(name, (added, generation), (now, until), error.clone());
+                self.failures.record(name, (create_time, generation), (now, until), error.clone());
                 Err(error)
             }
         }
@@ -379,10 +378,10 @@ impl Shared {
     /// Records a failed read. Returns `false` if the read before it failed, too.
     fn record_failure(&self, name: &TenantName, now: Duration) -> bool {
         let pause = RETRY_INTERVAL + self.random.jitter(RETRY_INTERVAL / 2) / 2;
-        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        known.get_mut(name).is_none_or(|known| {
-            known.retry_time = now.saturating_add(pause);
-            !std::mem::replace(&mut known.failing, true)
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.get_mut(name).is_none_or(|entry| {
+            entry.retry_time = now.saturating_add(pause);
+            !std::mem::replace(&mut entry.failing, true)
         })
     }
 
@@ -390,21 +389,22 @@ impl Shared {
     fn insert(&self, name: &TenantName, mut fresh: StatusEntry, generation: u64) -> bool {
         let status = Arc::clone(&fresh.status);
         let now = self.clock.monotonic();
-        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let is_newer =
-            |it: &StatusEntry| it.added == fresh.added && it.read_generation > generation;
-        if known.get(name).is_some_and(is_newer) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = |it: &StatusEntry| {
+            it.tenant_create_time == fresh.tenant_create_time && it.read_generation > generation
+        };
+        if entries.get(name).is_some_and(is_newer) {
             // Another read, which started after a later event, has finished first.
             return false;
         }
         (fresh.generation, fresh.read_generation) = (generation, generation);
-        if let Some(before) = known.get(name) {
+        if let Some(before) = entries.get(name) {
             fresh.inherit_from(before, generation, now);
         }
         let usable = |it: &StatusEntry| matches!(it.status.state.usability(), Usability::Usable);
         let is_usable = usable(&fresh);
-        let before = known.insert(name.clone(), fresh);
-        drop(known);
+        let before = entries.insert(name.clone(), fresh);
+        drop(entries);
         let moved = |before: &StatusEntry| {
             let (from, to) = (&before.status.web_api_uri, &status.web_api_uri);
             from.is_some() && to.is_some() && from != to
@@ -426,25 +426,25 @@ impl Shared {
     /// Removes entries that are neither in use nor usable, including those of removed tenants.
     fn forget_unused(&self) {
         let now = self.clock.moment();
-        let mut known = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         // Invalidated entries stay: without them, a stored status might be loaded as valid.
-        known.retain(|_, known| {
-            known.in_use(now)
-                || known.is_invalidated()
-                || !matches!(known.classify(now, self.max_stale), CachedStatus::Unusable)
+        entries.retain(|_, entry| {
+            entry.in_use(now)
+                || entry.is_invalidated()
+                || !matches!(entry.classify(now, self.max_stale), CachedStatus::Unusable)
         });
     }
 
     fn overdue_and_in_use(&self) -> Vec<(TenantName, Timestamp)> {
         let now = self.clock.moment();
-        let known = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let due = |known: &StatusEntry| {
-            known.is_overdue(now) && known.retry_time <= now.monotonic && known.in_use(now)
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let due = |entry: &StatusEntry| {
+            entry.is_overdue(now) && entry.retry_time <= now.monotonic && entry.in_use(now)
         };
-        known
+        entries
             .iter()
-            .filter(|(_, known)| due(known))
-            .map(|(name, known)| (name.clone(), known.added))
+            .filter(|(_, entry)| due(entry))
+            .map(|(name, entry)| (name.clone(), entry.tenant_create_time))
             .collect()
     }
 }

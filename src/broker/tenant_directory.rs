@@ -8,9 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use tokio_util::task::TaskTracker;
-
-use super::{BrokerError, changes::ChangeNotifier, single_flight::SingleFlight};
+use super::{BrokerError, Runtime, changes::ChangeNotifier, single_flight::SingleFlight};
 use crate::{
     domain::{Tenant, TenantName},
     ports::TenantStore,
@@ -37,11 +35,11 @@ struct Cache {
 impl TenantDirectory {
     /// Creates an empty cache.
     #[must_use]
-    pub fn new(store: Arc<dyn TenantStore>, tasks: TaskTracker) -> Self {
+    pub fn new(store: Arc<dyn TenantStore>, runtime: &Runtime) -> Self {
         Self {
             cache: Arc::default(),
             store,
-            reads: SingleFlight::new(tasks),
+            reads: SingleFlight::new(runtime.tasks.clone()),
             changes: ChangeNotifier::default(),
         }
     }

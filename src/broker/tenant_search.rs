@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    BrokerError, Page, Statuses, Tenants,
+    BrokerError, Page, Runtime, Statuses, Tenants,
     scan_budget::{BATCH_SIZE, ScanBudget},
 };
 use crate::{
@@ -38,8 +38,8 @@ pub struct TenantSearch {
 impl TenantSearch {
     /// Creates the use case.
     #[must_use]
-    pub fn new(tenants: Arc<Tenants>, statuses: Arc<Statuses>, clock: Arc<dyn Clock>) -> Self {
-        Self { tenants, statuses, clock }
+    pub fn new(tenants: Arc<Tenants>, statuses: Arc<Statuses>, runtime: &Runtime) -> Self {
+        Self { tenants, statuses, clock: Arc::clone(&runtime.clock) }
     }
 
     /// Returns a page of the tenants of one application, ordered by id.
@@ -75,11 +75,11 @@ impl TenantSearch {
         filter: &Filter,
     ) -> Result<TenantPage, BrokerError> {
         let mut budget = ScanBudget::start(&*self.clock);
-        let Page { after: mut last_scanned, limit: most } = page;
-        let most = most as usize;
+        let Page { after: mut last_scanned, limit: page_size } = page;
+        let page_size = page_size as usize;
         let mut tenants = Vec::new();
         // One more than requested shows whether there is a next page.
-        let mut step = most.saturating_add(1);
+        let mut step = page_size.saturating_add(1);
         loop {
             let limit = budget.next_batch_size(step);
             if limit == 0 {
@@ -100,7 +100,7 @@ impl TenantSearch {
                 let status = self.statuses.last_known(&tenant);
                 let listed = ListedTenant::new(&tenant, status.as_deref());
                 if filter.matches(&listed) {
-                    if tenants.len() == most {
+                    if tenants.len() == page_size {
                         return Ok(TenantPage { tenants, next: last_scanned });
                     }
                     tenants.push((tenant, status));

@@ -5,13 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{BrokerError, TenantDirectory};
+use super::{BrokerError, Runtime, TenantDirectory};
 use crate::{
     access::{Authorized, Gateway, ManageTenants, ReadTenants},
     domain::{ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The callback for each tenant that was disabled or removed.
-pub type StopListener = Box<dyn Fn(&TenantName) + Send + Sync>;
+pub type StopListener = Arc<dyn Fn(&TenantName) + Send + Sync>;
 
 /// The use cases of tenants.
 pub struct Tenants {
@@ -29,9 +29,9 @@ pub struct Tenants {
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     /// The callback for tenants that were disabled or removed.
-    on_stop: Arc<OnceLock<StopListener>>,
-    /// The runtime for all changes: a caller's own runtime may end before the gateway does.
-    runtime: Handle,
+    on_stop: StopListener,
+    /// The Tokio runtime for all changes: a caller's own runtime may end before the gateway does.
+    handle: Handle,
 }
 
 /// The start and the maximum size of a page of tenants.
@@ -45,24 +45,18 @@ pub struct Page {
 
 impl Tenants {
     /// Creates the use cases for these applications. `directory` caches the tenants of `store`. Changes run on the
-    /// runtime on which this is called.
+    /// Tokio runtime on which this is called.
     #[must_use]
     pub fn new(
         applications: BTreeSet<ApplicationId>,
         directory: Arc<TenantDirectory>,
         store: Arc<dyn TenantStore>,
-        clock: Arc<dyn Clock>,
-        tasks: TaskTracker,
+        on_stop: StopListener,
+        runtime: &Runtime,
     ) -> Self {
-        let (on_stop, runtime) = (Arc::default(), Handle::current());
-        Self { applications, directory, store, clock, tasks, on_stop, runtime }
-    }
-
-    /// Registers the callback for tenants that are disabled or removed from now on. Only the first call has an effect.
-    /// The caches that the callback clears are created after this type, so the constructor cannot take it.
-    pub fn on_stop(&self, listener: StopListener) {
-        // The application startup sets it once.
-        let _ = self.on_stop.set(listener);
+        let Runtime { clock, tasks, .. } = runtime.clone();
+        let handle = Handle::current();
+        Self { applications, directory, store, clock, tasks, on_stop, handle }
     }
 
     /// Adds a tenant to an application.
@@ -248,10 +242,8 @@ impl Tenants {
         let stopped = name.clone();
         let then = async move {
             // Also after an error: its outcome may be unknown. The tenant is read again.
-            if directory.is_stopped(&stopped).await
-                && let Some(listener) = on_stop.get()
-            {
-                listener(&stopped);
+            if directory.is_stopped(&stopped).await {
+                on_stop(&stopped);
             }
         };
         self.change_then(name, change, then).await
@@ -279,7 +271,7 @@ impl Tenants {
             then.await;
             result
         };
-        let task = self.tasks.spawn_on(change, &self.runtime);
+        let task = self.tasks.spawn_on(change, &self.handle);
         task.await.unwrap_or_else(|error| Err(BrokerError::Internal(error.to_string().into())))
     }
 }

@@ -12,31 +12,21 @@ mod sliding_expiry;
 use std::{sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_util::task::TaskTracker;
 
-use self::exchange::Exchange;
+use self::exchange::Exchanger;
+pub use self::exchange::{TicketRules, TicketStores};
 use super::{
-    Applications, BrokerError, Counters, Statuses, TenantChanges, TenantDirectory,
+    Applications, BrokerError, Runtime, Statuses, TenantChanges, TenantDirectory,
     credential_cache::CredentialCache, error::RETRY_SOON, single_flight::SingleFlight,
 };
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
     domain::{CredentialId, SystemTicket, Tenant, TenantName, TenantStatus, WebApiUri},
-    ports::{Clock, Random, TenantStore, TicketStore},
 };
 
 /// A call tries again when the ticket that it waited for cannot be used (another token was set, or a longer lifetime is
 /// needed). After this many attempts it fails: that many misses in a row point to a fault.
 const MAX_ATTEMPTS: usize = 3;
-
-/// The configurable rules for tickets.
-#[derive(Debug, Clone, Copy)]
-pub struct TicketRules {
-    /// The maximum age: a ticket is never used longer than this after its issue, even if uses have extended it.
-    pub max_age: Duration,
-    /// A ticket is renewed in the background only if it was used within this time.
-    pub renew_if_used_within: Duration,
-}
 
 /// A ticket for a caller, with everything that the caller needs to use it.
 #[derive(Debug, Clone)]
@@ -67,21 +57,12 @@ impl IssuedSystemTicket {
     }
 }
 
-/// The stores that tickets need.
-#[derive(Clone)]
-pub struct TicketStores {
-    /// The store of the system user tokens.
-    pub tenants: Arc<dyn TenantStore>,
-    /// The store of the tickets.
-    pub tickets: Arc<dyn TicketStore>,
-}
-
 /// The use cases of system user tickets.
 pub struct Tickets {
     applications: Arc<Applications>,
     directory: Arc<TenantDirectory>,
     statuses: Arc<Statuses>,
-    exchange: Arc<Exchange>,
+    exchanger: Arc<Exchanger>,
     exchanges: SingleFlight<TenantName, Result<Arc<SystemTicket>, BrokerError>>,
     probes: SingleFlight<(TenantName, CredentialId), Result<(), BrokerError>>,
     extensions: SingleFlight<(TenantName, CredentialId), ()>,
@@ -90,23 +71,17 @@ pub struct Tickets {
 impl Tickets {
     /// Creates the use cases with an empty cache.
     #[must_use]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "wiring: every collaborator is named once, in app"
-    )]
     pub fn new(
         applications: Arc<Applications>,
         directory: Arc<TenantDirectory>,
         statuses: Arc<Statuses>,
         stores: TicketStores,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        counters: Arc<Counters>,
         rules: TicketRules,
-        tasks: TaskTracker,
+        runtime: &Runtime,
     ) -> Self {
+        let Runtime { clock, random, counters, tasks, .. } = runtime.clone();
         let cache = CredentialCache::default();
-        let exchange = Arc::new(Exchange {
+        let exchanger = Arc::new(Exchanger {
             cache,
             directory: Arc::clone(&directory),
             stores,
@@ -119,7 +94,7 @@ impl Tickets {
             applications,
             directory,
             statuses,
-            exchange,
+            exchanger,
             exchanges: SingleFlight::new(tasks.clone()),
             probes: SingleFlight::new(tasks.clone()),
             extensions: SingleFlight::new(tasks),
@@ -158,44 +133,44 @@ impl Tickets {
     /// almost every call.
     #[must_use]
     pub fn longest_min_ttl(&self) -> Duration {
-        self.exchange.longest_min_ttl()
+        self.exchanger.longest_min_ttl()
     }
 
     /// Returns the last refusal of SuperOffice, if it still prevents a new exchange.
     pub(super) fn cached_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
         let application = self.applications.get(&tenant.name.application).ok()?;
-        let conditions = application.refusal_conditions(&*self.exchange.clock);
+        let conditions = application.refusal_conditions(&*self.exchanger.clock);
         let (name, version) = (&tenant.name, tenant.token_version);
-        let refusal = self.exchange.cache.cached_refusal(name, version, &conditions);
+        let refusal = self.exchanger.cache.cached_refusal(name, version, &conditions);
         refusal.map(|(error, _)| error)
     }
 
     /// Ends a cached refusal after a person of the tenant consented, which may have removed its cause. The next caller
     /// starts an exchange.
     pub fn end_refusal(&self, name: &TenantName) {
-        self.exchange.cache.end_refusal(name);
+        self.exchanger.cache.end_refusal(name);
     }
 
     /// Removes the ticket and the refusal of a tenant that was disabled or removed.
     pub(super) fn forget_tenant(&self, name: &TenantName) {
-        self.exchange.cache.forget(|other| other == name);
+        self.exchanger.cache.forget(|other| other == name);
     }
 
     /// Returns the tenants that have a ticket or a refusal in the cache.
     pub(super) fn tenants(&self) -> Vec<TenantName> {
-        self.exchange.cache.keys()
+        self.exchanger.cache.keys()
     }
 
     /// Returns a receiver that wakes when the tenant's ticket, or the permission to hand it out, may have changed.
     #[must_use]
     pub fn changes(&self, name: &TenantName) -> TenantChanges {
-        self.directory.changes().subscribe(name, Arc::clone(&self.exchange.clock))
+        self.directory.changes().subscribe(name, Arc::clone(&self.exchanger.clock))
     }
 
     /// Returns the number of cache entries.
     #[must_use]
     pub fn cached_count(&self) -> usize {
-        self.exchange.cache.len()
+        self.exchanger.cache.len()
     }
 
     /// Returns the tenant's ticket, and the tenant status with the Web API address.
@@ -210,17 +185,17 @@ impl Tickets {
             let status = self.statuses.require_usable(&tenant).await?;
             // Checked again after waiting: a disabled or removed tenant and a new token take effect at once.
             let tenant = self.enrolled_tenant(name).await?;
-            let now = self.exchange.clock.moment();
+            let now = self.exchanger.clock.moment();
             if let Some(ticket) =
-                self.exchange.cache.get_valid(name, tenant.token_version, min_ttl, now)
+                self.exchanger.cache.get_valid(name, tenant.token_version, min_ttl, now)
             {
                 if !waited {
-                    self.exchange.counters.ticket_hits.increment();
+                    self.exchanger.counters.ticket_hits.increment();
                 }
                 return Ok((ticket, status));
             }
             if !waited {
-                self.exchange.counters.ticket_misses.increment();
+                self.exchanger.counters.ticket_misses.increment();
                 waited = true;
             }
             self.fetch(&tenant, min_ttl).await?;
@@ -244,7 +219,7 @@ impl Tickets {
     async fn fetch(&self, tenant: &Tenant, min_ttl: Duration) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&tenant.name.application)?);
         let work = || {
-            Arc::clone(&self.exchange).get_or_exchange(application, tenant.name.clone(), min_ttl)
+            Arc::clone(&self.exchanger).get_or_exchange(application, tenant.name.clone(), min_ttl)
         };
         let result = self.exchanges.join(tenant.name.clone(), work).await;
         result

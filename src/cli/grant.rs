@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio_util::task::TaskTracker;
 
 use super::{
     CommandError, ConfigOption,
+    os_user::os_user,
     output::{Format, OutputOption, print, print_json, table},
     print_stderr,
-    tenant::{os_user, tenant_name},
+    tenant::tenant_name,
     trail,
 };
 use crate::{
     access::{Access, Authorized, Caller, ManageGrants},
-    app::{StartError, Storage, connect_applications, impersonation},
+    app::{Runtime, StartError, Storage, connect_applications, impersonation},
     broker::{Applications, BrokerError, Impersonation},
     config::Config,
     domain::{
@@ -85,13 +85,15 @@ async fn list(options: ListOptions) -> Result<(), CommandError> {
     let storage = Storage::open(&config).await?;
     let listed = match configured(&config, &scopes) {
         Ok(()) => {
-            match trail::record(&storage, "grant.list", &resource, trail::Outcome::DONE).await {
+            match trail::record(&storage, "grant.list", &resource, trail::EventResult::SUCCESS)
+                .await
+            {
                 Ok(()) => read_all(&storage, &scopes, &filter).await.map_err(CommandError::from),
                 Err(failed) => Err(failed),
             }
         }
         Err(error) => {
-            let outcome = trail::Outcome::failed(&error);
+            let outcome = trail::EventResult::failed(error.reason());
             trail::record(&storage, "grant.list", &resource, outcome).await.and(Err(error.into()))
         }
     };
@@ -173,8 +175,8 @@ async fn revoke(
     let access = Access::command_line(caller.clone(), Arc::new(SystemClock));
     let authorized = access.authorize(&caller, name.tenant.clone()).map_err(CommandError::other)?;
     let storage = Storage::open(&config).await?;
-    let tasks = TaskTracker::new();
-    let grants = impersonation(&storage, applications, config.tenants.max_stale_status, &tasks);
+    let runtime = Runtime::system();
+    let grants = impersonation(&storage, applications, config.tenants.max_stale_status, &runtime);
     let ready = match storage.store.get(&name).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(BrokerError::GrantNotFound(name.to_string())),
@@ -182,8 +184,8 @@ async fn revoke(
     };
     let act = end(&storage, &grants, &authorized, &name);
     let revoked = trail::change(&storage, "grant.revoke", &name.to_string(), ready, act).await;
-    tasks.close();
-    tasks.wait().await;
+    runtime.tasks.close();
+    runtime.tasks.wait().await;
     storage.store.close().await;
     let grant = revoked?;
     match output.output {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json, table},
-    trail::{self, Outcome},
+    trail::{self, EventResult},
 };
 use crate::{
     app::{Storage, read_keyring, store_path},
@@ -62,7 +62,7 @@ async fn record(config: &Config) -> Result<(), CommandError> {
         return Ok(());
     }
     let storage = Storage::open(config).await?;
-    let recorded = trail::record(&storage, "keys.generate", "gateway", Outcome::DONE).await;
+    let recorded = trail::record(&storage, "keys.generate", "gateway", EventResult::SUCCESS).await;
     storage.store.close().await;
     recorded
 }

@@ -162,7 +162,7 @@ fn explain(options: &ExplainOptions) -> Result<ExitCode, CommandError> {
         Method::Anonymous => CallerMethod::Anonymous,
         Method::Cli => CallerMethod::CommandLine,
     };
-    let caller = Caller::hypothetical(&options.caller, method, options.caller_issuer.as_deref());
+    let caller = Caller::unverified(&options.caller, method, options.caller_issuer.as_deref());
     let call = call(options, action)?;
     let call = call
         .as_ref()

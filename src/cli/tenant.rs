@@ -15,18 +15,19 @@ use zeroize::Zeroizing;
 
 use super::{
     CommandError, ConfigOption,
+    os_user::os_user,
     output::{Format, OutputOption, print, print_json, table},
     print_stderr, trail,
 };
 use crate::{
     access::{Access, AccessError, Authorized, Caller, Gateway, ManageTenants},
-    app::Storage,
+    app::{Runtime, Storage},
     broker::{BrokerError, Page, TenantDirectory, Tenants},
     config::Config,
     domain::{
         ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName, file_text,
     },
-    ports::{StoreHealth as _, SystemClock},
+    ports::StoreHealth as _,
 };
 
 /// The number of tenants that are read from the store at a time.
@@ -161,14 +162,15 @@ struct OfflineContext {
 impl OfflineContext {
     async fn open(config: &Config) -> Result<Self, CommandError> {
         let storage = Storage::open(config).await?;
-        let tasks = TaskTracker::new();
-        let directory = Arc::new(TenantDirectory::new(storage.store.clone(), tasks.clone()));
+        let runtime = Runtime::system();
+        let directory = Arc::new(TenantDirectory::new(storage.store.clone(), &runtime));
         let ids = config.applications.iter().map(|application| application.id.clone()).collect();
-        let clock = Arc::new(SystemClock);
-        let tenants = Tenants::new(ids, directory, storage.store.clone(), clock, tasks.clone());
+        // A command has no caches that disabling a tenant must clear.
+        let on_stop = Arc::new(|_: &TenantName| ());
+        let tenants = Tenants::new(ids, directory, storage.store.clone(), on_stop, &runtime);
         let caller = Caller::command_line(&os_user());
-        let access = Access::command_line(caller.clone(), Arc::new(SystemClock));
-        Ok(Self { storage, tenants, access, caller, tasks })
+        let access = Access::command_line(caller.clone(), runtime.clock);
+        Ok(Self { storage, tenants, access, caller, tasks: runtime.tasks })
     }
 
     /// Checks that the tenant exists.
@@ -224,19 +226,20 @@ async fn add(which: &TenantArgs, labels: Vec<(String, String)>) -> Result<(), Co
     let labels: BTreeMap<_, _> = labels.into_iter().collect();
     let labels = Labels::new(labels)
         .map_err(|problem| CommandError::Usage(format!("--label: {problem}")))?;
-    let desk = OfflineContext::open(&config).await?;
-    let authorized = desk
+    let context = OfflineContext::open(&config).await?;
+    let authorized = context
         .access
-        .authorize(&desk.caller, name.application.clone())
+        .authorize(&context.caller, name.application.clone())
         .map_err(CommandError::other)?;
-    let ready = match desk.exists(&name).await {
+    let ready = match context.exists(&name).await {
         Ok(()) => Err(BrokerError::TenantExists(name.clone())),
         Err(BrokerError::TenantNotFound(_)) => Ok(()),
         Err(error) => Err(error),
     };
-    let create = desk.tenants.create(&authorized, name.tenant, labels);
-    let added = trail::change(&desk.storage, "tenant.add", &name.to_string(), ready, create).await;
-    desk.close().await;
+    let create = context.tenants.create(&authorized, name.tenant, labels);
+    let added =
+        trail::change(&context.storage, "tenant.add", &name.to_string(), ready, create).await;
+    context.close().await;
     print_result(which, "added; store its token with `tenant-gateway tenant set-token`", &added?)
 }
 
@@ -245,34 +248,34 @@ async fn set_token(which: &TenantArgs, token_file: Option<&Path>) -> Result<(), 
     let name = which.name(&config)?;
     let token = SystemUserToken::new(&read_token(token_file)?)
         .map_err(|problem| CommandError::Usage(format!("the token {problem}")))?;
-    let desk = OfflineContext::open(&config).await?;
-    let authorized = desk.manage(name.clone())?;
-    let set = desk.tenants.set_system_user_token(&authorized, token);
-    let set = desk.change("tenant.set-token", &name, set).await;
-    desk.close().await;
+    let context = OfflineContext::open(&config).await?;
+    let authorized = context.manage(name.clone())?;
+    let set = context.tenants.set_system_user_token(&authorized, token);
+    let set = context.change("tenant.set-token", &name, set).await;
+    context.close().await;
     print_result(which, "has a new system user token", &set?)
 }
 
 async fn set_disabled(which: &TenantArgs, disabled: bool) -> Result<(), CommandError> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
-    let desk = OfflineContext::open(&config).await?;
-    let authorized = desk.manage(name.clone())?;
-    let set = desk.tenants.set_disabled(&authorized, disabled);
+    let context = OfflineContext::open(&config).await?;
+    let authorized = context.manage(name.clone())?;
+    let set = context.tenants.set_disabled(&authorized, disabled);
     let command = if disabled { "tenant.disable" } else { "tenant.enable" };
-    let set = desk.change(command, &name, set).await;
-    desk.close().await;
+    let set = context.change(command, &name, set).await;
+    context.close().await;
     print_result(which, if disabled { "is disabled" } else { "is enabled" }, &set?)
 }
 
 async fn remove(which: &TenantArgs, force: bool) -> Result<(), CommandError> {
     let config = which.config.load()?;
     let name = which.name(&config)?;
-    let desk = OfflineContext::open(&config).await?;
-    let authorized = desk.manage(name.clone())?;
-    let delete = desk.tenants.delete(&authorized, None, force);
-    let removed = desk.change("tenant.remove", &name, delete).await;
-    desk.close().await;
+    let context = OfflineContext::open(&config).await?;
+    let authorized = context.manage(name.clone())?;
+    let delete = context.tenants.delete(&authorized, None, force);
+    let removed = context.change("tenant.remove", &name, delete).await;
+    context.close().await;
     removed?;
     match which.output.output {
         Format::Json => print_json(&json!({ "name": name.to_string(), "removed": true })),
@@ -285,15 +288,16 @@ async fn list(
     application: Option<ApplicationId>,
     output: OutputOption,
 ) -> Result<(), CommandError> {
-    let desk = OfflineContext::open(config).await?;
+    let context = OfflineContext::open(config).await?;
     let scope = application.as_ref().map(|id| format!("applications/{id}"));
     let scope = scope.as_deref().unwrap_or("gateway");
-    let recorded = trail::record(&desk.storage, "tenant.list", scope, trail::Outcome::DONE).await;
+    let recorded =
+        trail::record(&context.storage, "tenant.list", scope, trail::EventResult::SUCCESS).await;
     let listed = match recorded {
-        Ok(()) => read_all(&desk, application).await,
+        Ok(()) => read_all(&context, application).await,
         Err(failed) => Err(failed),
     };
-    desk.close().await;
+    context.close().await;
     let tenants = listed?;
     match output.output {
         Format::Json => print_json(&tenants.iter().map(as_json).collect()),
@@ -305,7 +309,7 @@ async fn list(
 }
 
 async fn read_all(
-    desk: &OfflineContext,
+    context: &OfflineContext,
     application: Option<ApplicationId>,
 ) -> Result<Vec<Tenant>, CommandError> {
     let mut all: Vec<Tenant> = Vec::new();
@@ -313,16 +317,18 @@ async fn read_all(
         let page = Page { after: all.last().map(|tenant| tenant.name.clone()), limit: LIST_STEP };
         let more = match &application {
             None => {
-                let authorized =
-                    desk.access.authorize(&desk.caller, Gateway).map_err(CommandError::other)?;
-                desk.tenants.list_all(&authorized, page).await?
+                let authorized = context
+                    .access
+                    .authorize(&context.caller, Gateway)
+                    .map_err(CommandError::other)?;
+                context.tenants.list_all(&authorized, page).await?
             }
             Some(application) => {
-                let authorized = desk
+                let authorized = context
                     .access
-                    .authorize(&desk.caller, application.clone())
+                    .authorize(&context.caller, application.clone())
                     .map_err(CommandError::other)?;
-                desk.tenants.list_of_application(&authorized, page).await?
+                context.tenants.list_of_application(&authorized, page).await?
             }
         };
         let last = more.len() < LIST_STEP as usize;
@@ -392,17 +398,4 @@ fn token_text(file: Option<&Path>) -> io::Result<Zeroizing<String>> {
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
-}
-
-/// Returns the user at the command line, for the audit trail: the account that runs the process, because an environment
-/// variable could be wrong.
-pub(super) fn os_user() -> String {
-    let id = rustix::process::getuid().as_raw();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
-    });
-    name.unwrap_or_else(|| format!("uid {id}"))
 }

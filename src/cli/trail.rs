@@ -2,35 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{CommandError, tenant::os_user};
+use super::{CommandError, os_user::os_user};
 use crate::{
     access::Caller,
     app::Storage,
-    broker::{BrokerError, CommandTrail, certify_public_keys},
+    audit::{AuditedDecision, CommandTrail, EventOrigin, certify_public_keys},
+    broker::BrokerError,
     crypto::SystemRandom,
-    domain::{AuditRecord, Decision, Reason},
+    domain::Decision,
     ports::SystemClock,
 };
 
-/// The outcome of a command in its audit event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
-    /// The gRPC code as a number.
-    pub(super) code: i32,
-    /// The stable reason, if it failed.
-    pub(super) reason: Option<Reason>,
-}
-
-impl Outcome {
-    /// Success. A change is recorded with it before it is made.
-    pub(super) const DONE: Self = Self { code: 0, reason: None };
-
-    /// Returns the outcome of a failed command.
-    pub(super) fn failed(error: &BrokerError) -> Self {
-        let reason = error.reason();
-        Self { code: reason.code(), reason: Some(reason) }
-    }
-}
+pub(super) use crate::audit::EventResult;
 
 /// Records a change in the audit trail and then makes it. If `ready` is an error, records the failure and changes
 /// nothing.
@@ -45,13 +28,13 @@ pub(super) async fn change<T>(
     act: impl Future<Output = Result<T, BrokerError>>,
 ) -> Result<T, CommandError> {
     if let Err(error) = ready {
-        record(storage, command, resource, Outcome::failed(&error)).await?;
+        record(storage, command, resource, EventResult::failed(error.reason())).await?;
         return Err(error.into());
     }
-    record(storage, command, resource, Outcome::DONE).await?;
+    record(storage, command, resource, EventResult::SUCCESS).await?;
     let done = act.await;
     if let Err(error) = &done {
-        record(storage, command, resource, Outcome::failed(error)).await?;
+        record(storage, command, resource, EventResult::failed(error.reason())).await?;
     }
     Ok(done?)
 }
@@ -64,22 +47,17 @@ pub(super) async fn record(
     storage: &Storage,
     command: &str,
     resource: &str,
-    outcome: Outcome,
+    result: EventResult,
 ) -> Result<(), CommandError> {
-    let caller = Caller::command_line(&os_user());
-    let record = AuditRecord {
-        caller: caller.id().to_owned().into(),
-        caller_method: caller.method().as_str().into(),
-        resource: resource.to_owned().into(),
-        code: outcome.code,
-        error_reason: outcome.reason,
-        ..AuditRecord::new(format!("cli.{command}"), Decision::Allowed)
-    };
+    let caller = Caller::command_line(&os_user()).audited();
+    let action = format!("cli.{command}");
+    let decided = AuditedDecision::new(action, resource.to_owned(), Decision::Allowed);
+    let event = EventOrigin { caller, ..EventOrigin::default() }.event(decided, result);
     let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
     let write = async {
         certify_public_keys(&*store, &*signer).await?;
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        CommandTrail::new(store.clone(), signer.clone(), clock, random).write(record).await
+        CommandTrail::new(store.clone(), signer.clone(), clock, random).write(event).await
     };
     write.await.map_err(|error| {
         let (CommandError::Failed(cause) | CommandError::Usage(cause)) =

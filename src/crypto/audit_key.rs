@@ -1,4 +1,4 @@
-//! The keys that sign the audit log: Ed25519 (RFC 8032), derived from the keyring.
+//! The keys that sign the audit trail: Ed25519 (RFC 8032), derived from the keyring.
 //!
 //! Anyone with the keyring can sign, so the log is protected against those who can write to the store but cannot read
 //! the keyring. The keys are derived (RFC 5869) with their own label, so they reveal nothing about the encryption keys.

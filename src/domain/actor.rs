@@ -1,8 +1,8 @@
 //! The user that the gateway acts as on a tenant: `credential` in requests, `acting_as` in audit events.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use super::{AssociateId, GrantId, GrantName};
+use super::{AssociateId, AuditText, GrantId, GrantName};
 
 /// The user whose rights decide which data a Web API call returns. Data read as one user is never returned to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -12,6 +12,24 @@ pub enum Actor {
     SystemUser,
     /// The person who gave this grant. The call returns only data that this person may see.
     Grant(GrantName),
+}
+
+/// The user that an audited action acts as. Unlike [`Actor`], it may be a person who has no grant yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditedActor {
+    /// The system user.
+    SystemUser,
+    /// The person of the grant with this id; the id is `-` if there is no grant yet.
+    Grant(Arc<str>),
+}
+
+impl From<AuditedActor> for AuditText {
+    fn from(actor: AuditedActor) -> Self {
+        match actor {
+            AuditedActor::SystemUser => "system".into(),
+            AuditedActor::Grant(grant) => format!("grants/{grant}").into(),
+        }
+    }
 }
 
 /// The user that a caller chose to act as.

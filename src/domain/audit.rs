@@ -44,6 +44,17 @@ impl Decision {
     }
 }
 
+/// A caller, as audit events name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditedCaller {
+    /// The id.
+    pub id: AuditText,
+    /// The authentication method.
+    pub method: AuditText,
+    /// The issuer of the token; empty if no token was used.
+    pub issuer: AuditText,
+}
+
 /// The content of an event, without its position in the chain. Fields that do not apply are empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {

@@ -1,21 +1,28 @@
 //! `AssociateService`: the users of a tenant.
 
 mod checks;
+mod grants;
 
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Services, convert,
+    answer::answer,
+    context::CallContext,
+    convert,
     failure::Failure,
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
     pb::{self, associate_service_server::AssociateService},
-    request::{Checks, answer, split_request},
+    request::{Checks, split_request},
+    tenant_authorizer::TenantAuthorizer,
 };
 use crate::{
     access::{Authorized, ReadAssociates},
-    broker::{AssociateListPage, AssociateQuery, AssociateReadOptions, AssociateReading},
+    broker::{
+        AssociateListPage, AssociateQuery, AssociateReadOptions, AssociateReading, Associates,
+        Impersonation,
+    },
     domain::{
         ASSOCIATE_FIELDS, ASSOCIATE_ORDERS, ActorSelector, AssociateSelector, Languages,
         TenantName, TenantSelector,
@@ -27,11 +34,17 @@ pub(super) const NAME: &str = pb::associate_service_server::SERVICE_NAME;
 
 const NOT_OF_PARENT: &str = "not an associate of parent";
 
-/// The Web API path of user data, for the policy check of reads with a person's grant.
-const USER_API_PATH: &str = "/api/v1/user";
-
 /// The handler of the service.
-pub(super) struct AssociateHandler(pub(super) Arc<Services>);
+pub struct AssociateHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Checks policy on tenants.
+    pub tenant_authorizer: Arc<TenantAuthorizer>,
+    /// The use cases of associates.
+    pub associates: Arc<Associates>,
+    /// The use cases of grants and their access tokens.
+    pub impersonation: Arc<Impersonation>,
+}
 
 /// The fields that all requests of the service have.
 struct CommonFields {
@@ -43,7 +56,7 @@ struct CommonFields {
 /// A read that policy permits, with its options.
 struct AuthorizedRead {
     authorized: Authorized<ReadAssociates, TenantName>,
-    look: AssociateReadOptions,
+    options: AssociateReadOptions,
 }
 
 /// A request for a list that is ordered by id.
@@ -72,22 +85,21 @@ impl AssociateHandler {
     /// Checks policy for the tenant, then for the user to read as.
     async fn admit(
         &self,
-        context: &Context,
+        context: &CallContext,
         field: &'static str,
         fields: CommonFields,
     ) -> Result<AuthorizedRead, Failure> {
         let CommonFields { tenant, actor, max_staleness } = fields;
-        let authorized = self.0.authorize_selected(context, field, tenant).await?;
-        let actor =
-            self.0.authorize_actor(context, authorized.resource(), actor, USER_API_PATH).await?;
-        let (account, patience) = (context.caller.shared_id(), context.max_wait);
-        let look = AssociateReadOptions { actor, account, max_staleness, max_wait: patience };
-        Ok(AuthorizedRead { authorized, look })
+        let authorized = self.tenant_authorizer.authorize(context, field, tenant).await?;
+        let actor = self.authorize_actor(context, authorized.resource(), actor).await?;
+        let (account, max_wait) = (context.caller().shared_id(), context.max_wait);
+        let options = AssociateReadOptions { actor, account, max_staleness, max_wait };
+        Ok(AuthorizedRead { authorized, options })
     }
 
     async fn get(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::GetAssociateRequest,
     ) -> Result<pb::GetAssociateResponse, Failure> {
@@ -95,21 +107,18 @@ impl AssociateHandler {
         let name = checks.associate_selector("name", &request.name);
         let tenant = name.as_ref().map(|name| name.tenant.clone());
         let fields = checks.common_fields(tenant, &request.credential, metadata);
-        let (Some(name), Some(asked)) = (name, fields) else { return Err(checks.into_failure()) };
-        let admitted = self.admit(context, "name", asked).await?;
-        let AuthorizedRead { authorized, look } = &admitted;
-        let seen = self.0.associates.get(authorized, look, name.associate).await?;
-        let associate = self
-            .0
-            .to_pb_associates(context, admitted.tenant(), &languages(metadata), &[seen])
-            .await?
-            .pop();
+        let (Some(name), Some(fields)) = (name, fields) else { return Err(checks.into_failure()) };
+        let admitted = self.admit(context, "name", fields).await?;
+        let AuthorizedRead { authorized, options } = &admitted;
+        let reading = self.associates.get(authorized, options, name.associate).await?;
+        let associate =
+            self.to_pb_associate(context, admitted.tenant(), &languages(metadata), reading).await?;
         Ok(pb::GetAssociateResponse { associate })
     }
 
     async fn batch_get(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::BatchGetAssociatesRequest,
     ) -> Result<pb::BatchGetAssociatesResponse, Failure> {
@@ -117,34 +126,35 @@ impl AssociateHandler {
         let parent = checks.tenant_selector("parent", &request.parent);
         let names = checks.associate_names("names", parent.as_ref(), &request.names);
         let fields = checks.common_fields(parent, &request.credential, metadata);
-        let (Some(names), Some(asked)) = (names, fields) else { return Err(checks.into_failure()) };
-        let admitted = self.admit(context, "parent", asked).await?;
-        let AuthorizedRead { authorized, look } = &admitted;
+        let (Some(names), Some(fields)) = (names, fields) else {
+            return Err(checks.into_failure());
+        };
+        let admitted = self.admit(context, "parent", fields).await?;
+        let AuthorizedRead { authorized, options } = &admitted;
         // If the application of `parent` is a wildcard, it is known only after the policy check.
         let of_another = |name: &AssociateSelector| {
             let application = name.tenant.application.as_ref();
-            application.is_some_and(|one| *one != admitted.tenant().application)
+            application.is_some_and(|id| *id != admitted.tenant().application)
         };
         if let Some(index) = names.iter().position(of_another) {
             let field = format!("names[{index}]");
             return Err(Failure::invalid(&field, NOT_OF_PARENT));
         }
         let ids: Vec<_> = names.iter().map(|name| name.associate).collect();
-        let seen = self.0.associates.batch_get(authorized, look, &ids).await?;
+        let readings = self.associates.batch_get(authorized, options, &ids).await?;
         let associates = self
-            .0
-            .to_pb_associates(context, admitted.tenant(), &languages(metadata), &seen)
+            .to_pb_associates(context, admitted.tenant(), &languages(metadata), &readings)
             .await?;
         Ok(pb::BatchGetAssociatesResponse { associates })
     }
 
     async fn list(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::ListAssociatesRequest,
     ) -> Result<pb::ListAssociatesResponse, Failure> {
-        let page_tokens = &*self.0.page_tokens;
+        let page_tokens = &*self.common.page_tokens;
         let pb::ListAssociatesRequest {
             parent,
             page_size,
@@ -155,7 +165,7 @@ impl AssociateHandler {
         } = request;
         let languages = languages(metadata);
         // The languages are a part of the query, because filters and orders use translated role names.
-        let caller = context.caller.id();
+        let caller = context.caller().id();
         let query = format!(
             "ListAssociates {caller:?} {parent:?} {filter:?} {order_by:?} {credential:?} {languages:?}"
         );
@@ -166,31 +176,32 @@ impl AssociateHandler {
         let limit = checks.page_size("page_size", page_size);
         let after = checks.page_token("page_token", &page_token, page_tokens, &query);
         let fields = checks.common_fields(tenant, &credential, metadata);
-        let (Some(filter), Some(order), Some(limit), Some(after), Some(asked)) =
+        let (Some(filter), Some(order), Some(limit), Some(after), Some(fields)) =
             (filter, order, limit, after, fields)
         else {
             return Err(checks.into_failure());
         };
-        let admitted = self.admit(context, "parent", asked).await?;
-        let AuthorizedRead { authorized, look } = &admitted;
+        let admitted = self.admit(context, "parent", fields).await?;
+        let AuthorizedRead { authorized, options } = &admitted;
         let limit = limit as usize;
-        let wanted = AssociateQuery { filter, order, languages, limit, after };
-        let page = self.0.associates.list(authorized, look, &wanted).await?;
+        let list_query = AssociateQuery { filter, order, languages, limit, after };
+        let page = self.associates.list(authorized, options, &list_query).await?;
         let AssociateListPage { associates, read_time, next } = page;
-        let next = next.map(|place| place.to_string());
-        let next_page_token = super::application::next_page_token(page_tokens, &query, next)?;
-        let seen: Vec<_> = associates
+        let next = next.map(|position| position.to_string());
+        let next_page_token = self.common.next_page_token(&query, next)?;
+        let readings: Vec<_> = associates
             .into_iter()
             .map(|associate| AssociateReading { associate, read_time })
             .collect();
-        let associates =
-            self.0.to_pb_associates(context, admitted.tenant(), &wanted.languages, &seen).await?;
+        let associates = self
+            .to_pb_associates(context, admitted.tenant(), &list_query.languages, &readings)
+            .await?;
         Ok(pb::ListAssociatesResponse { associates, next_page_token })
     }
 
     async fn look_up(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::LookupAssociateRequest,
     ) -> Result<pb::LookupAssociateResponse, Failure> {
@@ -198,21 +209,18 @@ impl AssociateHandler {
         let tenant = checks.tenant_selector("parent", &request.parent);
         let key = checks.lookup_key(request.key);
         let fields = checks.common_fields(tenant, &request.credential, metadata);
-        let (Some(key), Some(asked)) = (key, fields) else { return Err(checks.into_failure()) };
-        let admitted = self.admit(context, "parent", asked).await?;
-        let AuthorizedRead { authorized, look } = &admitted;
-        let seen = self.0.associates.look_up(authorized, look, &key).await?;
-        let associate = self
-            .0
-            .to_pb_associates(context, admitted.tenant(), &languages(metadata), &[seen])
-            .await?
-            .pop();
+        let (Some(key), Some(fields)) = (key, fields) else { return Err(checks.into_failure()) };
+        let admitted = self.admit(context, "parent", fields).await?;
+        let AuthorizedRead { authorized, options } = &admitted;
+        let reading = self.associates.look_up(authorized, options, &key).await?;
+        let associate =
+            self.to_pb_associate(context, admitted.tenant(), &languages(metadata), reading).await?;
         Ok(pb::LookupAssociateResponse { associate })
     }
 
     async fn principal(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::GetCurrentPrincipalRequest,
     ) -> Result<pb::GetCurrentPrincipalResponse, Failure> {
@@ -222,88 +230,77 @@ impl AssociateHandler {
             return Err(checks.into_failure());
         };
         let admitted = self.admit(context, "tenant", fields).await?;
-        let AuthorizedRead { authorized, look } = &admitted;
-        let principal = self.0.associates.current_principal(authorized, look).await?;
+        let AuthorizedRead { authorized, options } = &admitted;
+        let principal = self.associates.current_principal(authorized, options).await?;
         let principal = convert::principal(admitted.tenant(), &principal, &languages(metadata));
         Ok(pb::GetCurrentPrincipalResponse { principal: Some(principal) })
     }
 
     async fn user_groups(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::ListUserGroupsRequest,
     ) -> Result<pb::ListUserGroupsResponse, Failure> {
         let pb::ListUserGroupsRequest { parent, credential, page_size, page_token } = request;
         let list =
             ListByIdRequest { rpc: "ListUserGroups", parent, credential, page_size, page_token };
-        let (AuthorizedRead { authorized, look }, page) =
+        let (AuthorizedRead { authorized, options }, page) =
             self.admit_list_by_id(context, metadata, list).await?;
-        let wanted = page.limit + 1;
-        let found = self.0.associates.user_groups(&authorized, &look, page.after, wanted).await?;
-        let (found, next_page_token) = self.split_page(&page, found, |group| group.id)?;
+        let IdPage { query, after, limit } = page;
+        let found = self.associates.user_groups(&authorized, &options, after, limit + 1).await?;
+        let (found, next_page_token) =
+            self.common.split_page(&query, found, limit, |group| group.id.to_string())?;
         let languages = languages(metadata);
-        let user_groups = found.iter().map(|one| convert::user_group(one, &languages)).collect();
+        let user_groups =
+            found.iter().map(|group| convert::user_group(group, &languages)).collect();
         Ok(pb::ListUserGroupsResponse { user_groups, next_page_token })
     }
 
     async fn roles(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::ListRolesRequest,
     ) -> Result<pb::ListRolesResponse, Failure> {
         let pb::ListRolesRequest { parent, credential, page_size, page_token } = request;
         let list = ListByIdRequest { rpc: "ListRoles", parent, credential, page_size, page_token };
-        let (AuthorizedRead { authorized, look }, page) =
+        let (AuthorizedRead { authorized, options }, page) =
             self.admit_list_by_id(context, metadata, list).await?;
-        let wanted = page.limit + 1;
-        let found = self.0.associates.roles(&authorized, &look, page.after, wanted).await?;
-        let (found, next_page_token) = self.split_page(&page, found, |role| role.id)?;
+        let IdPage { query, after, limit } = page;
+        let found = self.associates.roles(&authorized, &options, after, limit + 1).await?;
+        let (found, next_page_token) =
+            self.common.split_page(&query, found, limit, |role| role.id.to_string())?;
         let languages = languages(metadata);
-        let roles = found.iter().map(|one| convert::role(one, &languages)).collect();
+        let roles = found.iter().map(|role| convert::role(role, &languages)).collect();
         Ok(pb::ListRolesResponse { roles, next_page_token })
     }
 
     /// Validates and authorizes a request for a list by id.
     async fn admit_list_by_id(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         list: ListByIdRequest,
     ) -> Result<(AuthorizedRead, IdPage), Failure> {
         let ListByIdRequest { rpc, parent, credential, page_size, page_token } = list;
-        let query = format!("{rpc} {:?} {parent:?} {credential:?}", context.caller.id());
+        let query = format!("{rpc} {:?} {parent:?} {credential:?}", context.caller().id());
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("parent", &parent);
         let limit = checks.page_size("page_size", page_size);
-        let tokens = &*self.0.page_tokens;
-        let after = checks.page_token("page_token", &page_token, tokens, &query);
+        let page_tokens = &*self.common.page_tokens;
+        let after = checks.page_token("page_token", &page_token, page_tokens, &query);
         let fields = checks.common_fields(tenant, &credential, metadata);
-        let (Some(limit), Some(after), Some(asked)) = (limit, after, fields) else {
+        let (Some(limit), Some(after), Some(fields)) = (limit, after, fields) else {
             return Err(checks.into_failure());
         };
-        let admitted = self.admit(context, "parent", asked).await?;
+        let admitted = self.admit(context, "parent", fields).await?;
         Ok((admitted, IdPage { query, after, limit: limit as usize }))
-    }
-
-    /// Removes the extra item, which only shows that a next page exists, and returns the token of that page.
-    fn split_page<T>(
-        &self,
-        page: &IdPage,
-        mut found: Vec<T>,
-        id: impl Fn(&T) -> i32,
-    ) -> Result<(Vec<T>, String), Failure> {
-        let more = found.len() > page.limit;
-        found.truncate(page.limit);
-        let last = found.last().filter(|_| more).map(|last| id(last).to_string());
-        let token = super::application::next_page_token(&*self.0.page_tokens, &page.query, last)?;
-        Ok((found, token))
     }
 
     async fn owner(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::ResolveOwnerRequest,
     ) -> Result<pb::ResolveOwnerResponse, Failure> {
@@ -311,10 +308,10 @@ impl AssociateHandler {
         let name = checks.associate_selector("associate", &request.associate);
         let tenant = name.as_ref().map(|name| name.tenant.clone());
         let fields = checks.common_fields(tenant, &request.credential, metadata);
-        let (Some(name), Some(asked)) = (name, fields) else { return Err(checks.into_failure()) };
-        let admitted = self.admit(context, "associate", asked).await?;
-        let AuthorizedRead { authorized, look } = &admitted;
-        let owner = self.0.associates.resolve_owner(authorized, look, name.associate).await?;
+        let (Some(name), Some(fields)) = (name, fields) else { return Err(checks.into_failure()) };
+        let admitted = self.admit(context, "associate", fields).await?;
+        let AuthorizedRead { authorized, options } = &admitted;
+        let owner = self.associates.resolve_owner(authorized, options, name.associate).await?;
         let associate_id = owner.associate.get();
         Ok(pb::ResolveOwnerResponse { associate_id, group_id: owner.group_id })
     }
@@ -322,8 +319,8 @@ impl AssociateHandler {
 
 /// Returns the caller's preferred languages. An invalid header counts as no preference.
 fn languages(metadata: &MetadataMap) -> Languages {
-    let wished = metadata.get("accept-language").and_then(|value| value.to_str().ok());
-    wished.map(Languages::parse).unwrap_or_default()
+    let accepted = metadata.get("accept-language").and_then(|value| value.to_str().ok());
+    accepted.map(Languages::parse).unwrap_or_default()
 }
 
 /// Splits the request, runs the method and answers.

@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services,
-    application::next_page_token,
+    answer::rpc,
+    context::CallContext,
     convert,
     failure::Failure,
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
     pb::{self, audit_service_server::AuditService},
-    request::{Checks, answer, split_request},
+    request::Checks,
 };
 use crate::{
     access::Gateway,
-    broker::{AuditPage, AuditQuery},
+    broker::{AuditLog, AuditPage, AuditQuery},
     domain::{AUDIT_FIELDS, ListScope},
     ports::AuditPosition,
 };
@@ -25,7 +25,12 @@ use crate::{
 pub(super) const NAME: &str = pb::audit_service_server::SERVICE_NAME;
 
 /// The handler of the service.
-pub(super) struct AuditHandler(pub(super) Arc<Services>);
+pub struct AuditHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Reads and verifies the audit trail.
+    pub audit_log: AuditLog,
+}
 
 /// The content of a page token: the position of the last event that was read.
 struct PageCursor(AuditPosition);
@@ -53,46 +58,46 @@ impl FromStr for PageCursor {
 impl AuditHandler {
     async fn list(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::ListAuditEventsRequest,
     ) -> Result<pb::ListAuditEventsResponse, Failure> {
-        let Services { audit_log, page_tokens, .. } = &*self.0;
+        let (audit_log, page_tokens) = (&self.audit_log, &*self.common.page_tokens);
         let pb::ListAuditEventsRequest { parent, filter, page_size, page_token } = request;
-        let query = format!("ListAuditEvents {:?} {parent:?} {filter:?}", context.caller.id());
+        let query = format!("ListAuditEvents {:?} {parent:?} {filter:?}", context.caller().id());
         let mut checks = Checks::default();
         let scope = checks.list_scope("parent", &parent);
         let filter = checks.filter("filter", &filter, AUDIT_FIELDS);
         let limit = checks.page_size("page_size", page_size);
-        let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
+        let after = checks.page_token("page_token", &page_token, page_tokens, &query);
         let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
         else {
             return Err(checks.into_failure());
         };
         let after = after.map(|PageCursor(position)| position);
-        let asked = AuditQuery { filter, after, limit: limit as usize };
+        let audit_query = AuditQuery { filter, after, limit: limit as usize };
         let AuditPage { events, next } = match scope {
             ListScope::Gateway => {
-                audit_log.list_all(&self.0.authorize(context, Gateway)?, &asked).await?
+                audit_log.list_all(&self.common.authorize(context, Gateway)?, &audit_query).await?
             }
             ListScope::Application(application) => {
-                let authorized = self.0.authorize(context, application)?;
-                audit_log.list_of_application(&authorized, &asked).await?
+                let authorized = self.common.authorize(context, application)?;
+                audit_log.list_of_application(&authorized, &audit_query).await?
             }
         };
         let next = next.map(|position| PageCursor(position).to_string());
         Ok(pb::ListAuditEventsResponse {
             audit_events: events.iter().map(convert::audit_event).collect(),
-            next_page_token: next_page_token(&**page_tokens, &query, next)?,
+            next_page_token: self.common.next_page_token(&query, next)?,
         })
     }
 
     async fn verify(
         &self,
-        context: &Context,
+        context: &CallContext,
         _: pb::VerifyAuditLogRequest,
     ) -> Result<pb::VerifyAuditLogResponse, Failure> {
-        let authorized = self.0.authorize(context, Gateway)?;
-        let reports = self.0.audit_log.verify(&authorized).await?;
+        let authorized = self.common.authorize(context, Gateway)?;
+        let reports = self.audit_log.verify(&authorized).await?;
         let chains = reports.iter().map(convert::audit_chain_report).collect();
         Ok(pb::VerifyAuditLogResponse { chains })
     }
@@ -104,16 +109,14 @@ impl AuditService for AuditHandler {
         &self,
         request: Request<pb::ListAuditEventsRequest>,
     ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
-        let (context, _, request) = split_request(request)?;
-        answer(&context, self.list(&context, request).await)
+        rpc!(self.list, request)
     }
 
     async fn verify_audit_log(
         &self,
         request: Request<pb::VerifyAuditLogRequest>,
     ) -> Result<Response<pb::VerifyAuditLogResponse>, Status> {
-        let (context, _, request) = split_request(request)?;
-        answer(&context, self.verify(&context, request).await)
+        rpc!(self.verify, request)
     }
 }
 

@@ -4,10 +4,16 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Services, convert, failure::Failure, layer::Context, pb, request::Checks};
+use super::{
+    context::CallContext, convert, failure::Failure, handler_dependencies::HandlerDependencies,
+    notes::NotedResource, pb, request::Checks,
+};
 use crate::{
     access::{ActionName, On},
-    broker::{AuthorizedConsentScope, BegunConsent, BrokerError, CompletedConsent, ConsentRequest},
+    broker::{
+        AuthorizedConsentScope, BegunConsent, BrokerError, CompletedConsent, ConsentRequest,
+        Consents,
+    },
     domain::{ApplicationId, TenantName},
 };
 
@@ -19,8 +25,9 @@ const MAX_USER_NAME_BYTES: usize = 320;
 
 /// Begins a consent.
 pub(super) async fn begin(
-    services: &Services,
-    context: &Context,
+    common: &HandlerDependencies,
+    consents: &Consents,
+    context: &CallContext,
     request: pb::BeginConsentRequest,
 ) -> Result<pb::BeginConsentResponse, Failure> {
     let mut checks = Checks::default();
@@ -39,12 +46,11 @@ pub(super) async fn begin(
         return Err(checks.into_failure());
     };
     context.notes.set_reason(reason.clone());
-    let authorized = authorize_consent(services, context, &application, tenant.as_ref())?;
-    let enrol = if request.enroll_system_user {
-        Some(self::authorize_consent(services, context, &application, tenant.as_ref())?)
-    } else {
-        None
-    };
+    let authorized = authorize_consent(common, context, &application, tenant.as_ref())?;
+    let enrolment = request
+        .enroll_system_user
+        .then(|| authorize_consent(common, context, &application, tenant.as_ref()))
+        .transpose()?;
     let some = |text: String| Some(text).filter(|text| !text.is_empty());
     let request = ConsentRequest {
         login_hint,
@@ -54,7 +60,7 @@ pub(super) async fn begin(
         reason,
     };
     let begun =
-        context.run_change(services.consents.begin(&authorized, enrol.as_ref(), request)).await?;
+        context.run_change(consents.begin(&authorized, enrolment.as_ref(), request)).await?;
     let BegunConsent { authorization_uri, state, expire_time, consent_uri } = begun;
     let expose = |secret: &SecretString| secret.expose_secret().to_owned();
     Ok(pb::BeginConsentResponse {
@@ -67,8 +73,9 @@ pub(super) async fn begin(
 
 /// Completes a consent with the code that a front end received.
 pub(super) async fn complete(
-    services: &Services,
-    context: &Context,
+    common: &HandlerDependencies,
+    consents: &Consents,
+    context: &CallContext,
     request: pb::CompleteConsentRequest,
 ) -> Result<pb::CompleteConsentResponse, Failure> {
     let mut checks = Checks::default();
@@ -76,34 +83,35 @@ pub(super) async fn complete(
     let code = secret(&mut checks, "code", request.code);
     let (Some(state), Some(code)) = (state, code) else { return Err(checks.into_failure()) };
     // Checked before the state is used up: without an audit event the action must not happen.
-    services.audit.check(ActionName::ManageGrants)?;
+    common.audit.check(ActionName::ManageGrants)?;
     // The consent is read before the policy check, because it names the resource to check.
-    let consent = services.consents.find(&context.caller, &state).await;
-    let shown = consent.inspect_err(|error| {
+    let consent = consents.find(context.caller(), &state).await;
+    let consent = consent.inspect_err(|error| {
         if matches!(error, BrokerError::ConsentInvalid(_)) {
-            context.notes.denied(ActionName::ManageGrants.as_str(), String::new(), Arc::new([]));
+            let (action, resource) = (ActionName::ManageGrants.as_str(), NotedResource::Name(""));
+            context.notes.denied(action, resource, Arc::new([]));
         }
     })?;
-    context.notes.set_reason(shown.reason().to_owned());
-    let application = shown.application().clone();
+    context.notes.set_reason(consent.reason().to_owned());
+    let application = consent.application().clone();
     let tenant =
-        shown.tenant().map(|tenant| TenantName { application: application.clone(), tenant });
-    let authorized = authorize_consent(services, context, &application, tenant.as_ref())?;
-    let enrol = if shown.enrols() {
-        Some(self::authorize_consent(services, context, &application, tenant.as_ref())?)
-    } else {
-        None
-    };
-    let (patience, request_id) = (context.max_wait, Arc::clone(&context.request_id));
+        consent.tenant().map(|tenant| TenantName { application: application.clone(), tenant });
+    let authorized = authorize_consent(common, context, &application, tenant.as_ref())?;
+    let enrolment = consent
+        .enrols()
+        .then(|| authorize_consent(common, context, &application, tenant.as_ref()))
+        .transpose()?;
+    let (max_wait, request_id) = (context.max_wait, Arc::clone(&context.request_id));
     let completing =
-        services.consents.complete(&authorized, enrol.as_ref(), shown, code, patience, request_id);
-    let taken = context.run_change(completing).await.inspect_err(|error| {
+        consents.complete(&authorized, enrolment.as_ref(), consent, code, max_wait, request_id);
+    let completed = context.run_change(completing).await.inspect_err(|error| {
         if let BrokerError::NoLongerPermitted(denied) = error {
-            let (resource, policy_ids) = (denied.resource.to_string(), &denied.policy_ids);
+            let (resource, policy_ids) =
+                (NotedResource::Name(&denied.resource), &denied.policy_ids);
             context.notes.denied(denied.action.as_str(), resource, Arc::clone(policy_ids));
         }
     })?;
-    let CompletedConsent { grant, system_user_enrolled } = taken;
+    let CompletedConsent { grant, system_user_enrolled } = completed;
     // Policy decided on the application or the tenant; the action changed the grant, and maybe the tenant.
     context.notes.set_resource_of(ActionName::ManageGrants, grant.name.to_string());
     context.notes.set_resource_of(ActionName::ManageTenants, grant.name.tenant.to_string());
@@ -112,17 +120,15 @@ pub(super) async fn complete(
 
 /// Checks policy on the tenant, or on the application if no tenant is named.
 fn authorize_consent<A: On<ApplicationId> + On<TenantName>>(
-    services: &Services,
-    context: &Context,
+    common: &HandlerDependencies,
+    context: &CallContext,
     application: &ApplicationId,
     tenant: Option<&TenantName>,
 ) -> Result<AuthorizedConsentScope<A>, Failure> {
     Ok(match tenant {
-        Some(tenant) => {
-            AuthorizedConsentScope::Tenant(services.authorize(context, tenant.clone())?)
-        }
+        Some(tenant) => AuthorizedConsentScope::Tenant(common.authorize(context, tenant.clone())?),
         None => {
-            AuthorizedConsentScope::Application(services.authorize(context, application.clone())?)
+            AuthorizedConsentScope::Application(common.authorize(context, application.clone())?)
         }
     })
 }

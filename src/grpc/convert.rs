@@ -31,19 +31,19 @@ pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
 }
 
 /// Converts a ticket. This is the only function that exposes one to a caller.
-pub(super) fn ticket(handed_out: &IssuedSystemTicket) -> pb::SystemTicket {
-    let ticket = &handed_out.ticket;
-    let application_token = handed_out.application_token.as_ref();
+pub(super) fn ticket(issued: &IssuedSystemTicket) -> pb::SystemTicket {
+    let ticket = &issued.ticket;
+    let application_token = issued.application_token.as_ref();
     pb::SystemTicket {
         value: ticket.value.expose_secret().to_owned(),
         credential_id: ticket.credential_id.to_string(),
         issue_time: Some(timestamp(ticket.issue_time)),
         expire_time: Some(timestamp(ticket.expire_time)),
-        web_api_uri: handed_out.web_api_uri.to_string(),
+        web_api_uri: issued.web_api_uri.to_string(),
         application_token: application_token
             .map(|token| token.expose_secret().to_owned())
             .unwrap_or_default(),
-        tenant: handed_out.tenant.to_string(),
+        tenant: issued.tenant.to_string(),
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) fn requested(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Returns the time before its deadline at which a call ends.
-pub(super) fn margin(asked: Duration) -> Duration {
-    (asked / 10).clamp(MIN_MARGIN, MAX_MARGIN)
+pub(super) fn margin(timeout: Duration) -> Duration {
+    (timeout / 10).clamp(MIN_MARGIN, MAX_MARGIN)
 }
 
 /// Parses `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2).

@@ -6,20 +6,19 @@
 //! credential. The configuration of the proxy must route the request only to the tenant's host; the route reports
 //! that host (`api_host`).
 
-mod answer;
+mod check_response;
 mod reported_headers;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{
-    HeaderMap, HeaderValue,
-    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
-};
-use tonic::{Code, Request, Response, Status};
+use http::HeaderMap;
+use tonic::{Request, Response, Status};
 
 use self::reported_headers::{HeaderProblem, reported_headers};
 use super::{
-    Services,
+    answer::answer,
+    audit_guard::AuditGuard,
+    context::CallContext,
     envoy_pb::{
         CheckRequest, CheckResponse,
         attribute_context::Peer,
@@ -27,16 +26,15 @@ use super::{
         core::address::Address,
     },
     failure::Failure,
-    layer::Context,
-    request::{answer, parse_method, split_request},
-    trail::AuditRecorder,
+    handler_dependencies::HandlerDependencies,
+    request::{parse_method, split_request},
 };
 use crate::{
     access::{
         AdmissionError, Authorized, AuthorizedCall, Bearer, Caller, CheckExternally, Gateway,
         PresentedCredentials, RequestedCall, RevealApplicationToken,
     },
-    broker::{ACT_AS, GatewayHeaders, IssuedProxyCredential, method_override},
+    broker::{ACT_AS, Egress, GatewayHeaders, IssuedProxyCredential, method_override},
     domain::{ApiPath, TenantName},
 };
 
@@ -47,7 +45,12 @@ pub(super) const NAME: &str = authorization_server::SERVICE_NAME;
 const API_HOST: &str = "api_host";
 
 /// The handler of the service.
-pub(super) struct ExtAuthzHandler(pub(super) Arc<Services>);
+pub struct ExtAuthzHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Makes Web API calls for callers.
+    pub egress: Arc<Egress>,
+}
 
 /// The request that the proxy holds, as the proxy reports it.
 struct CheckedRequest {
@@ -60,95 +63,70 @@ struct CheckedRequest {
     path: String,
     headers: HeaderMap,
     /// A header that could not be parsed. The request is refused after its caller is known.
-    unreadable: Option<HeaderProblem>,
+    invalid_header: Option<HeaderProblem>,
     api_host: String,
-}
-
-/// Writes the audit events of a check when it is dropped, also if the proxy disconnects.
-struct AuditOnDrop {
-    context: Context,
-    audit: Arc<AuditRecorder>,
-}
-
-impl Drop for AuditOnDrop {
-    fn drop(&mut self) {
-        self.audit.write_unanswered(&self.context);
-    }
 }
 
 impl ExtAuthzHandler {
     async fn check(
         &self,
-        proxy: &Context,
+        proxy: &CallContext,
         request: CheckRequest,
     ) -> Result<CheckResponse, Failure> {
-        let _: Authorized<CheckExternally, _> = self.0.authorize(proxy, Gateway)?;
-        let held = CheckedRequest::read(request, proxy.client());
+        let _: Authorized<CheckExternally, _> = self.common.authorize(proxy, Gateway)?;
+        let held = CheckedRequest::read(request, proxy.client);
         let caller = match self.caller(&held).await {
             Ok(caller) => caller,
             Err(not_admitted) => return Ok(self.reject(proxy, &held, not_admitted)),
         };
-        let context = proxy.on_behalf_of(caller, held.client, &held.headers);
-        let checked = AuditOnDrop { context, audit: Arc::clone(&self.0.audit) };
-        let mut outcome = self.decide(proxy, &checked.context, &held).await;
-        let (code, reason) = match &outcome {
-            Ok(_) => (Code::Ok, None),
-            Err(failure) => (failure.code(), Some(failure.reason())),
-        };
+        let context = Arc::new(proxy.on_behalf_of(caller, held.client, &held.headers));
+        let guard = AuditGuard { context, audit: Arc::clone(&self.common.audit) };
+        let context = &guard.context;
         // Without its audit event, a permission must not be returned.
-        if let Err(failure) = self.0.audit.write(&checked.context, code, reason).await {
-            outcome = Err(failure);
-        }
-        log_check(&checked.context, outcome.as_ref().err());
-        Ok(outcome.unwrap_or_else(|failure| answer::denied(&failure, &proxy.request_id)))
+        let outcome = guard.write_outcome(self.decide(proxy, context, &held).await).await;
+        log_check(context, outcome.as_ref().err());
+        Ok(outcome.unwrap_or_else(|failure| check_response::denied(&failure, &proxy.request_id)))
     }
 
     /// Authenticates the caller of the request. Calls count for that caller, failed attempts for the client address.
     async fn caller(&self, held: &CheckedRequest) -> Result<Caller, AdmissionError> {
-        // `Proxy-Authorization` comes first, because some client libraries always set their own `Authorization`.
-        let proxy = held.headers.contains_key(PROXY_AUTHORIZATION);
-        let name = if proxy { PROXY_AUTHORIZATION } else { AUTHORIZATION };
-        let values = held.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        let certificate =
-            self.0.access.forwarded_certificate(&held.principal, &held.certificate).transpose();
+        let certificate = self
+            .common
+            .access
+            .forwarded_certificate(&held.principal, &held.certificate)
+            .transpose();
         let presented = PresentedCredentials {
-            bearer: Bearer::from_values(values),
+            bearer: Bearer::from_forwarded_call(&held.headers),
             certificate: certificate.as_ref(),
         };
-        self.0.access.admit(&presented, held.client).await
+        self.common.access.admit(&presented, held.client).await
     }
 
     fn reject(
         &self,
-        proxy: &Context,
+        proxy: &CallContext,
         held: &CheckedRequest,
         not_admitted: AdmissionError,
     ) -> CheckResponse {
-        let caller = match &not_admitted {
-            AdmissionError::OverQuota { caller, .. } => caller.clone(),
-            AdmissionError::Unauthenticated(_)
-            | AdmissionError::CertificateNotTrusted
-            | AdmissionError::TooManyRefusals(_) => {
-                self.0.audit.attempts.count_address(held.client);
-                Caller::unauthenticated()
-            }
-            AdmissionError::KeysUnavailable { .. } => Caller::unauthenticated(),
-        };
+        let caller = not_admitted.caller().cloned().unwrap_or_else(Caller::unauthenticated);
+        if not_admitted.is_failed_attempt() {
+            self.common.audit.attempts.count_address(held.client);
+        }
         let context = proxy.on_behalf_of(caller, held.client, &held.headers);
         let failure = not_admitted.into();
         log_check(&context, Some(&failure));
-        answer::denied(&failure, &proxy.request_id)
+        check_response::denied(&failure, &proxy.request_id)
     }
 
     /// Authorizes the request like the other Web API endpoints, then gets the credential for the proxy.
     async fn decide(
         &self,
-        proxy: &Context,
-        checked: &Context,
+        proxy: &CallContext,
+        context: &CallContext,
         held: &CheckedRequest,
     ) -> Result<CheckResponse, Failure> {
-        if let Some(unreadable) = &held.unreadable {
-            return Err(unreadable.clone().into());
+        if let Some(invalid_header) = &held.invalid_header {
+            return Err(invalid_header.clone().into());
         }
         let (tenant, path) = held.target()?;
         let method = parse_method(&held.method)
@@ -157,27 +135,25 @@ impl ExtAuthzHandler {
             let problem = "method overrides are not supported: send the request with that method instead of POST";
             return Err(Failure::invalid(name, problem));
         }
-        let asked = GatewayHeaders::read(&held.headers)
+        let GatewayHeaders { actor, reason, .. } = GatewayHeaders::read(&held.headers)
             .map_err(|problem| Failure::invalid(problem.name(), problem.to_string()))?;
-        checked.notes.set_reason(asked.reason);
+        context.notes.set_reason(reason);
         let call = RequestedCall { target: tenant, method, path };
-        let acting = self.0.act(checked, call, asked.actor, ACT_AS).await?;
+        let authorized =
+            self.common.authorize_web_api_call(&self.egress, context, call, actor, ACT_AS).await?;
         // A ticket is useful only with the client secret, which the proxy then receives too.
-        let reveal: Option<Authorized<RevealApplicationToken, _>> = match &acting {
+        let reveal: Option<Authorized<RevealApplicationToken, _>> = match &authorized {
             AuthorizedCall::SystemUser(_) => {
-                Some(self.0.authorize(proxy, acting.tenant().clone())?)
+                Some(self.common.authorize(proxy, authorized.tenant().clone())?)
             }
             AuthorizedCall::Person(_) => None,
         };
-        let patience = Some(checked.max_wait);
-        let lent = self
-            .0
+        let IssuedProxyCredential { headers, path_and_query, credential_id } = self
             .egress
-            .issue_for_proxy(&acting, reveal.as_ref(), &held.api_host, patience)
+            .issue_for_proxy(&authorized, reveal.as_ref(), &held.api_host, Some(context.max_wait))
             .await?;
-        checked.notes.set_credential(&lent.credential_id);
-        let IssuedProxyCredential { headers, path_and_query, .. } = &lent;
-        answer::allowed(headers, path_and_query, &held.headers)
+        context.notes.set_credential(&credential_id);
+        check_response::allowed(&headers, &path_and_query, &held.headers)
     }
 }
 
@@ -187,7 +163,7 @@ impl CheckedRequest {
         let attributes = request.attributes.unwrap_or_default();
         let source = attributes.source.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-        let (headers, unreadable) = reported_headers(&http);
+        let (headers, invalid_header) = reported_headers(&http);
         let mut extensions = attributes.context_extensions;
         Self {
             client: client(&source).unwrap_or(proxy),
@@ -196,22 +172,25 @@ impl CheckedRequest {
             method: http.method,
             path: http.path,
             headers,
-            unreadable,
+            invalid_header,
             api_host: extensions.remove(API_HOST).unwrap_or_default(),
         }
     }
 
     /// Parses `/{application}/{tenant}/api/…`, as on the egress listener.
     fn target(&self) -> Result<(TenantName, ApiPath), Failure> {
-        let wanted =
+        let expected =
             "must be /{application}/{tenant}/api/…, such as /crm-sync/Cust12345/api/v1/Contact/12";
-        let wanted = || Failure::invalid("path", wanted);
-        let (application, rest) =
-            self.path.strip_prefix('/').and_then(|path| path.split_once('/')).ok_or_else(wanted)?;
-        let end = rest.find('/').ok_or_else(wanted)?;
+        let invalid = || Failure::invalid("path", expected);
+        let (application, rest) = self
+            .path
+            .strip_prefix('/')
+            .and_then(|path| path.split_once('/'))
+            .ok_or_else(invalid)?;
+        let end = rest.find('/').ok_or_else(invalid)?;
         let (tenant, path) = rest.split_at(end);
         let (application, tenant) =
-            application.parse().ok().zip(tenant.parse().ok()).ok_or_else(wanted)?;
+            application.parse().ok().zip(tenant.parse().ok()).ok_or_else(invalid)?;
         let path = ApiPath::parse(path)
             .map_err(|problem| Failure::invalid("path", problem.to_string()))?;
         Ok((TenantName { application, tenant }, path))
@@ -226,12 +205,12 @@ fn client(peer: &Peer) -> Option<IpAddr> {
 }
 
 /// Logs the check. The log line of the gRPC call itself is about the proxy.
-fn log_check(context: &Context, failure: Option<&Failure>) {
+fn log_check(context: &CallContext, failure: Option<&Failure>) {
     tracing::info!(
         reason = failure.map(|failure| failure.reason().as_str()),
         cause = failure.and_then(Failure::cause),
-        caller = (!context.caller.is_unauthenticated()).then(|| context.caller.id()),
-        caller_certificate = context.caller.certificate(),
+        caller = (!context.caller().is_unauthenticated()).then(|| context.caller().id()),
+        caller_certificate = context.caller().certificate(),
         client_address = %context.client_text.to_string(),
         tenant = context.tenant().map(tracing::field::display),
         request_id = &*context.request_id,

@@ -1,5 +1,6 @@
 //! The error model: the only module that converts failures to gRPC statuses.
 
+mod broker_details;
 mod unknown_outcome;
 
 use std::{collections::HashMap, time::Duration};
@@ -7,11 +8,12 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use super::server::ACCEPTED_ENCODINGS;
+use self::broker_details::{add_broker_details, tenant_of};
+use super::limits::ACCEPTED_ENCODINGS;
 use crate::{
     access::{AccessError, AdmissionError, OverQuota},
     broker::BrokerError,
-    domain::{Reason, TenantName, Usability},
+    domain::{Reason, Usability},
 };
 
 /// `ErrorInfo.domain` of every error.
@@ -31,7 +33,7 @@ const MAX_DETAIL_VIOLATIONS: usize = 32;
 /// The maximum number of violations in the message.
 const MAX_MESSAGE_VIOLATIONS: usize = 8;
 
-/// The time after which undecided calls have released most of their memory.
+/// The time after which calls that policy has not permitted yet have released most of their memory.
 const OVERLOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The reason why a call fails.
@@ -51,8 +53,7 @@ pub(super) enum Failure {
     PathNotAllowed,
     /// The caller has too many calls, or too many refused calls.
     OverQuota(OverQuota),
-    /// Undecided calls (before a policy permits them) use all of their memory budget, or the maximum number of
-    /// streams.
+    /// The calls that policy has not permitted yet use their whole memory budget, or the maximum number of streams.
     Overloaded,
     /// The named feature is not implemented.
     Unimplemented(String),
@@ -126,6 +127,11 @@ impl Failure {
             Self::Panicked => Reason::Internal,
             Self::Broker(error) => error.reason(),
         }
+    }
+
+    /// Returns the code and the reason of an outcome, which is a success without a failure.
+    pub(super) fn outcome(failure: Option<&Self>) -> (Code, Option<Reason>) {
+        failure.map_or((Code::Ok, None), |failure| (failure.code(), Some(failure.reason())))
     }
 
     /// The cause, for the log only.
@@ -263,106 +269,6 @@ impl Failure {
             Self::Broker(error) => add_broker_details(error, details),
             _ => {}
         }
-    }
-}
-
-fn add_broker_details(error: &BrokerError, details: &mut ErrorDetails) {
-    let stopped = matches!(error, BrokerError::TenantNotRunning(_, state)
-        if !matches!(state.usability(), Usability::RetryAfter(_)));
-    // A permanent state gets no retry delay.
-    if let Some(after) = error.retry_after().filter(|_| !stopped) {
-        details.set_retry_info(Some(after));
-    }
-    match error {
-        BrokerError::Invalid { field, problem } => {
-            details.add_bad_request_violation(*field, problem);
-        }
-        BrokerError::ApplicationNotConfigured(id) => {
-            let name = format!("applications/{id}");
-            details.set_resource_info("tenantgateway.v1.Application", name, "", error.message());
-        }
-        BrokerError::TenantNotFound(name) => {
-            details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
-        }
-        BrokerError::AssociatesNotFound(tenant, ids) => {
-            let first = ids.first().map(|id| format!("{tenant}/associates/{id}"));
-            let name = first.unwrap_or_default();
-            details.set_resource_info("tenantgateway.v1.Associate", name, "", error.message());
-        }
-        BrokerError::AssociateNotMatched(tenant) => {
-            let name = format!("{tenant}/associates/-");
-            details.set_resource_info("tenantgateway.v1.Associate", name, "", error.message());
-        }
-        BrokerError::GrantNotFound(name) => {
-            details.set_resource_info("tenantgateway.v1.Grant", name, "", error.message());
-        }
-        BrokerError::TenantExists(name) | BrokerError::VersionConflict(name) => {
-            let name = name.to_string();
-            details.set_resource_info("tenantgateway.v1.Tenant", name, "", error.message());
-        }
-        BrokerError::TenantHasGrants(name)
-        | BrokerError::TenantDisabled(name)
-        | BrokerError::NotEnrolled(name)
-        | BrokerError::AssociateAmbiguous(name, _)
-        | BrokerError::ConsentRequired(name, _)
-        | BrokerError::SubjectMismatch(name)
-        | BrokerError::CannotSignIn(name, _)
-        | BrokerError::GrantAmbiguous(name, _)
-        | BrokerError::Refused(name, _) => add_precondition(error, name, details),
-        BrokerError::TenantNotRunning(name, _) if stopped => add_precondition(error, name, details),
-        BrokerError::BudgetExhausted { tenant, .. } => {
-            let description = "applications.calls_per_second of the gateway's configuration";
-            details.add_quota_failure_violation(tenant.to_string(), description);
-        }
-        BrokerError::ClientSecretRefused(_)
-        | BrokerError::ConsentInvalid(_)
-        | BrokerError::ConsentRefused
-        | BrokerError::WrongSignIn(_) => {
-            let description = format!("{}; {}", error.message(), error.mend());
-            let kind = error.reason().as_str();
-            details.add_precondition_failure_violation(kind, "", description);
-        }
-        BrokerError::TooManyConsents => {
-            details.add_quota_failure_violation("open consents", error.mend());
-        }
-        BrokerError::TenantNotRunning(..)
-        | BrokerError::UpstreamUnavailable { .. }
-        | BrokerError::OutcomeUnknown { .. }
-        | BrokerError::UpstreamInvalid(_)
-        | BrokerError::OwnerUnknown(..)
-        | BrokerError::StoreUnavailable(_)
-        | BrokerError::StoreOutcomeUnknown(_)
-        | BrokerError::KeyUnavailable(_)
-        | BrokerError::RevealNotAllowed(_)
-        | BrokerError::NoLongerPermitted(_)
-        | BrokerError::Internal(_) => {}
-    }
-}
-
-fn add_precondition(error: &BrokerError, name: &TenantName, details: &mut ErrorDetails) {
-    let description = format!("{}; {}", error.message(), error.mend());
-    let kind = error.reason().as_str();
-    details.add_precondition_failure_violation(kind, name.to_string(), description);
-}
-
-fn tenant_of(error: &BrokerError) -> Option<&TenantName> {
-    match error {
-        BrokerError::TenantExists(name)
-        | BrokerError::VersionConflict(name)
-        | BrokerError::TenantHasGrants(name)
-        | BrokerError::TenantDisabled(name)
-        | BrokerError::NotEnrolled(name)
-        | BrokerError::Refused(name, _)
-        | BrokerError::AssociatesNotFound(name, _)
-        | BrokerError::AssociateNotMatched(name)
-        | BrokerError::AssociateAmbiguous(name, _)
-        | BrokerError::ConsentRequired(name, _)
-        | BrokerError::SubjectMismatch(name)
-        | BrokerError::CannotSignIn(name, _)
-        | BrokerError::GrantAmbiguous(name, _)
-        | BrokerError::TenantNotRunning(name, _)
-        | BrokerError::BudgetExhausted { tenant: name, .. } => Some(name),
-        _ => None,
     }
 }
 

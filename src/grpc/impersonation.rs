@@ -6,44 +6,48 @@ use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services, consent, convert,
+    answer::{answer, answer_stream, rpc},
+    consent,
+    context::CallContext,
+    convert,
     failure::Failure,
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
     pb::{
         self, impersonation_service_server::ImpersonationService, issue_access_token_request,
         watch_access_token_request,
     },
-    person::PersonRequest,
-    request::{Checks, answer, answer_stream, split_request},
+    person::{MAX_ATTEMPTS, PersonRequest, name_keeps_changing},
+    request::{Checks, split_request},
+    tenant_authorizer::TenantAuthorizer,
     watch::{self, Messages},
     watch_access_token::AccessTokenWatch,
     watch_grants::GrantWatch,
 };
 use crate::{
     access::{Authorized, ManageGrants, ReadGrants},
-    broker::{AuthorizedGrantScope, BrokerError, GrantPage},
+    broker::{AuthorizedGrantScope, Consents, GrantPage, Impersonation},
     domain::{GRANT_FIELDS, GrantName, GrantScope, GrantSelector, RefreshToken},
 };
 
 /// The full name of the service.
 pub(super) const NAME: &str = pb::impersonation_service_server::SERVICE_NAME;
 
-/// The maximum number of policy checks for one token. A refresh may return a new user name, which needs a new check.
-pub(super) const MAX_ATTEMPTS: usize = 3;
-
-/// Returns the failure for a person whose user name changes at each refresh.
-pub(super) fn name_keeps_changing() -> Failure {
-    let cause = "the person's user name changes at each refresh".into();
-    BrokerError::UpstreamInvalid(cause).into()
-}
-
 /// The handler of the service.
-pub(super) struct ImpersonationHandler(pub(super) Arc<Services>);
+pub struct ImpersonationHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Checks policy on tenants.
+    pub tenant_authorizer: Arc<TenantAuthorizer>,
+    /// The use cases of consent.
+    pub consents: Arc<Consents>,
+    /// The use cases of grants and their access tokens.
+    pub impersonation: Arc<Impersonation>,
+}
 
 impl ImpersonationHandler {
     async fn import(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::ImportGrantRequest,
     ) -> Result<pb::ImportGrantResponse, Failure> {
         let mut checks = Checks::default();
@@ -55,8 +59,8 @@ impl ImpersonationHandler {
             return Err(checks.into_failure());
         };
         context.notes.set_reason(reason);
-        let authorized = self.0.authorize(context, tenant)?;
-        let grant = context.run_change(self.0.impersonation.import(&authorized, token)).await?;
+        let authorized = self.common.authorize(context, tenant)?;
+        let grant = context.run_change(self.impersonation.import(&authorized, token)).await?;
         // Policy decided on the tenant; the action created the grant.
         context.notes.set_last_resource_name(grant.name.to_string());
         Ok(pb::ImportGrantResponse { grant: Some(convert::grant(&grant)) })
@@ -64,59 +68,59 @@ impl ImpersonationHandler {
 
     async fn get(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::GetGrantRequest,
     ) -> Result<pb::GetGrantResponse, Failure> {
         let mut checks = Checks::default();
         let name = checks.note("name", request.name.parse::<GrantSelector>());
         let Some(GrantSelector { tenant, grant }) = name else { return Err(checks.into_failure()) };
         let authorized: Authorized<ReadGrants, _> =
-            self.0.authorize_selected(context, "name", tenant).await?;
-        let grant = self.0.impersonation.get(&authorized, &grant).await?;
+            self.tenant_authorizer.authorize(context, "name", tenant).await?;
+        let grant = self.impersonation.get(&authorized, &grant).await?;
         Ok(pb::GetGrantResponse { grant: Some(convert::grant(&grant)) })
     }
 
     async fn list(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::ListGrantsRequest,
     ) -> Result<pb::ListGrantsResponse, Failure> {
-        let Services { impersonation, page_tokens, .. } = &*self.0;
+        let (impersonation, page_tokens) = (&self.impersonation, &*self.common.page_tokens);
         let pb::ListGrantsRequest { parent, page_size, page_token, filter } = request;
-        let query = format!("ListGrants {:?} {parent:?} {filter:?}", context.caller.id());
+        let query = format!("ListGrants {:?} {parent:?} {filter:?}", context.caller().id());
         let mut checks = Checks::default();
         let scope = checks.note("parent", parent.parse::<GrantScope>());
         let filter = checks.filter("filter", &filter, GRANT_FIELDS);
         let limit = checks.page_size("page_size", page_size);
-        let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
+        let after = checks.page_token("page_token", &page_token, page_tokens, &query);
         let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
         else {
             return Err(checks.into_failure());
         };
-        let most = limit as usize;
+        let limit = limit as usize;
         let GrantPage { grants, next } = match scope {
             GrantScope::Application(application) => {
-                let authorized = self.0.authorize(context, application)?;
+                let authorized = self.common.authorize(context, application)?;
                 impersonation
-                    .list(AuthorizedGrantScope::Application(&authorized), &filter, after, most)
+                    .list(AuthorizedGrantScope::Application(&authorized), &filter, after, limit)
                     .await?
             }
             GrantScope::Tenant(tenant) => {
-                let authorized = self.0.authorize(context, tenant)?;
+                let authorized = self.common.authorize(context, tenant)?;
                 impersonation
-                    .list(AuthorizedGrantScope::Tenant(&authorized), &filter, after, most)
+                    .list(AuthorizedGrantScope::Tenant(&authorized), &filter, after, limit)
                     .await?
             }
         };
         let next = next.map(|name| name.to_string());
-        let next_page_token = super::application::next_page_token(&**page_tokens, &query, next)?;
+        let next_page_token = self.common.next_page_token(&query, next)?;
         let grants = grants.iter().map(convert::grant).collect();
         Ok(pb::ListGrantsResponse { grants, next_page_token })
     }
 
     async fn revoke(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::RevokeGrantRequest,
     ) -> Result<pb::RevokeGrantResponse, Failure> {
         let mut checks = Checks::default();
@@ -126,32 +130,33 @@ impl ImpersonationHandler {
         context.notes.set_reason(reason);
         let GrantName { tenant, grant } = &name;
         let authorized: Result<Authorized<ManageGrants, _>, _> =
-            self.0.authorize(context, tenant.clone());
+            self.common.authorize(context, tenant.clone());
         // Policy decided on the tenant; the action changes the grant.
         context.notes.set_last_resource_name(name.to_string());
-        let grant = context.run_change(self.0.impersonation.revoke(&authorized?, grant)).await?;
+        let grant = context.run_change(self.impersonation.revoke(&authorized?, grant)).await?;
         Ok(pb::RevokeGrantResponse { grant: Some(convert::grant(&grant)) })
     }
 
     async fn watch_grants(
         &self,
-        context: &Arc<Context>,
+        context: &Arc<CallContext>,
         request: &pb::WatchGrantsRequest,
     ) -> Result<Messages<pb::WatchGrantsResponse>, Failure> {
         let mut checks = Checks::default();
         let scope = checks.note("parent", request.parent.parse::<GrantScope>());
         let Some(scope) = scope else { return Err(checks.into_failure()) };
-        let watch = GrantWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
-        watch::start(watch, Arc::clone(context), &self.0).await
+        let (common, impersonation) = (Arc::clone(&self.common), Arc::clone(&self.impersonation));
+        let watch = GrantWatch::new(common, impersonation, Arc::clone(context), scope);
+        watch::start(watch, Arc::clone(context), &self.common).await
     }
 
     async fn issue(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::IssueAccessTokenRequest,
     ) -> Result<pb::IssueAccessTokenResponse, Failure> {
         use issue_access_token_request::Subject;
-        let impersonation = &self.0.impersonation;
+        let impersonation = &self.impersonation;
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("tenant", &request.tenant);
         let subject = match request.subject {
@@ -169,8 +174,10 @@ impl ImpersonationHandler {
         };
         context.notes.set_reason(reason);
         for _ in 0..MAX_ATTEMPTS {
-            let authorized =
-                self.0.authorize_person(context, "tenant", tenant.clone(), &subject).await?;
+            let authorized = self
+                .tenant_authorizer
+                .authorize_person(impersonation, context, tenant.clone(), &subject)
+                .await?;
             if let Some(token) = impersonation.issue(&authorized, min_ttl).await? {
                 context.notes.set_credential(&token.token.credential_id);
                 let token = Some(convert::access_token(&token));
@@ -183,7 +190,7 @@ impl ImpersonationHandler {
 
     async fn watch_token(
         &self,
-        context: &Arc<Context>,
+        context: &Arc<CallContext>,
         request: pb::WatchAccessTokenRequest,
     ) -> Result<Messages<pb::WatchAccessTokenResponse>, Failure> {
         use watch_access_token_request::Subject;
@@ -200,19 +207,19 @@ impl ImpersonationHandler {
             return Err(checks.into_failure());
         };
         context.notes.set_reason(reason);
-        let authorized = self.0.authorize_person(context, "tenant", tenant, &subject).await?;
-        let (services, context) = (Arc::clone(&self.0), Arc::clone(context));
-        let watch = AccessTokenWatch::new(services, Arc::clone(&context), authorized, &subject);
-        watch::start(watch, context, &self.0).await
+        let authorized = self
+            .tenant_authorizer
+            .authorize_person(&self.impersonation, context, tenant, &subject)
+            .await?;
+        let watch = AccessTokenWatch::new(
+            Arc::clone(&self.common),
+            Arc::clone(&self.impersonation),
+            Arc::clone(context),
+            authorized,
+            &subject,
+        );
+        watch::start(watch, Arc::clone(context), &self.common).await
     }
-}
-
-/// Splits the request, runs the method and answers.
-macro_rules! rpc {
-    ($service:ident . $method:ident, $request:ident) => {{
-        let (context, _, request) = split_request($request)?;
-        answer(&context, $service.$method(&context, request).await)
-    }};
 }
 
 #[tonic::async_trait]
@@ -222,7 +229,7 @@ impl ImpersonationService for ImpersonationHandler {
         request: Request<pb::BeginConsentRequest>,
     ) -> Result<Response<pb::BeginConsentResponse>, Status> {
         let (context, _, request) = split_request(request)?;
-        answer(&context, consent::begin(&self.0, &context, request).await)
+        answer(&context, consent::begin(&self.common, &self.consents, &context, request).await)
     }
 
     async fn complete_consent(
@@ -230,7 +237,7 @@ impl ImpersonationService for ImpersonationHandler {
         request: Request<pb::CompleteConsentRequest>,
     ) -> Result<Response<pb::CompleteConsentResponse>, Status> {
         let (context, _, request) = split_request(request)?;
-        answer(&context, consent::complete(&self.0, &context, request).await)
+        answer(&context, consent::complete(&self.common, &self.consents, &context, request).await)
     }
 
     async fn import_grant(

@@ -1,7 +1,7 @@
 //! Receives the request message of a call before its handler runs.
 //!
-//! A call is undecided until policy permits it: anyone may have sent it. So its message has a size limit, must arrive
-//! within [`RECEIVE_TIMEOUT`], and is charged to a budget that all undecided calls share.
+//! A call is unauthorized until a policy permits it: anyone may have sent it. So its message has a size limit, must
+//! arrive within [`RECEIVE_TIMEOUT`], and is charged to a budget that all unauthorized calls share.
 
 use std::{
     future::poll_fn,
@@ -18,8 +18,8 @@ use tonic::{Status, body::Body};
 use super::{failure::Failure, normalize::message_too_large};
 use crate::listen::{IntakeExhausted, RequestCharge};
 
-/// The time for a request message to arrive, regardless of `grpc-timeout`. Messages have at most 4 MiB, and callers
-/// are usually in the same network.
+/// The time for a request message to arrive, regardless of `grpc-timeout`. Messages have at most 4 MiB and 128 KiB,
+/// and callers are usually in the same network.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The length of a message's prefix in bytes: a flag and the message length (gRPC over HTTP/2).
@@ -54,22 +54,18 @@ impl From<Failure> for ReceiveError {
 pub(super) async fn receive(
     body: Body,
     limit: usize,
-    undecided: &RequestCharge,
+    charge: &RequestCharge,
     stopping: &CancellationToken,
 ) -> Result<Body, ReceiveError> {
     tokio::select! {
         biased;
-        received = read(body, limit, undecided) => received,
+        received = read(body, limit, charge) => received,
         () = stopping.cancelled() => Err(Failure::ShuttingDown.into()),
         () = tokio::time::sleep(RECEIVE_TIMEOUT) => Err(Failure::DeadlineExceeded.into()),
     }
 }
 
-async fn read(
-    mut body: Body,
-    limit: usize,
-    undecided: &RequestCharge,
-) -> Result<Body, ReceiveError> {
+async fn read(mut body: Body, limit: usize, charge: &RequestCharge) -> Result<Body, ReceiveError> {
     let Some(first) = next_data(&mut body).await? else { return Ok(Body::empty()) };
     check_length(&first, limit)?;
     if body.is_end_stream() {
@@ -77,9 +73,9 @@ async fn read(
     }
     // Copied: a client that sends one byte per frame would otherwise keep one read buffer per byte.
     let mut message = BytesMut::new();
-    append(&mut message, &first, limit, undecided)?;
+    append(&mut message, &first, limit, charge)?;
     while let Some(data) = next_data(&mut body).await? {
-        append(&mut message, &data, limit, undecided)?;
+        append(&mut message, &data, limit, charge)?;
         check_length(&message, limit)?;
     }
     Ok(Body::new(ReceivedMessage(Some(message.freeze()))))
@@ -110,7 +106,7 @@ fn append(
     message: &mut BytesMut,
     data: &[u8],
     limit: usize,
-    undecided: &RequestCharge,
+    charge: &RequestCharge,
 ) -> Result<(), ReceiveError> {
     let most = limit.saturating_add(PREFIX_BYTES);
     let wanted = message.len().saturating_add(data.len());
@@ -119,7 +115,7 @@ fn append(
     }
     if wanted > message.capacity() {
         let capacity = wanted.max(2 * message.capacity()).min(most);
-        undecided.grow(capacity - message.capacity())?;
+        charge.grow(capacity - message.capacity())?;
         message.reserve(capacity - message.len());
     }
     message.extend_from_slice(data);

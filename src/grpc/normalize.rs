@@ -5,8 +5,8 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
+    context::CallContext,
     failure::{DOMAIN, Failure},
-    layer::Context,
 };
 use crate::domain::Reason;
 
@@ -18,19 +18,19 @@ pub(super) const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Replaces an error without details by one of the error model. Checks only errors in the response headers; errors in
 /// trailers come from our own streams.
-pub(super) fn normalize(response: Response<Body>, context: &Context) -> (Response<Body>, Code) {
+pub(super) fn normalize(response: Response<Body>, context: &CallContext) -> (Response<Body>, Code) {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return (response, Code::Ok);
     };
     if status.code() == Code::Ok || response.headers().contains_key(DETAILS) {
         return (response, status.code());
     }
-    let ours = with_error_model(&status, context);
-    let code = ours.code();
-    (ours.into_http(), code)
+    let status = with_error_model(&status, context);
+    let code = status.code();
+    (status.into_http(), code)
 }
 
-fn with_error_model(status: &Status, context: &Context) -> Status {
+fn with_error_model(status: &Status, context: &CallContext) -> Status {
     let failure = match status.code() {
         Code::Unimplemented if status.metadata().contains_key(ACCEPT_ENCODING) => {
             Failure::EncodingNotAccepted
@@ -46,14 +46,13 @@ fn with_error_model(status: &Status, context: &Context) -> Status {
         Code::DeadlineExceeded | Code::Cancelled => Failure::DeadlineExceeded,
         other => return with_reason(status, other),
     };
-    context.note_failure(&failure);
-    context.status(&failure)
+    context.fail(&failure)
 }
 
-/// Returns the failure of a message above the limit.
+/// Returns the failure of a request message above the limit of its method.
 pub(super) fn message_too_large() -> Failure {
-    let problem = "the message is larger than 4 MiB (16 KiB for a health check or for \
-                   reflection), which is also the limit after decompression";
+    let problem = "the message is larger than 4 MiB (4 MiB and 128 KiB for a Web API call, 16 KiB for a health check \
+        or for reflection), also after decompression; use the egress proxy for larger bodies";
     Failure::TooLarge(problem.to_owned())
 }
 

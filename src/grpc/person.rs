@@ -1,25 +1,26 @@
 //! The person that a caller wants to act as, and the policy check for that person.
 
-use std::{collections::HashMap, sync::Arc};
-
 use super::{
-    Services, convert, failure::Failure, layer::Context, pb, refuse, request::Checks,
-    wildcard_tenant_name,
+    context::CallContext, failure::Failure, request::Checks, tenant_authorizer::TenantAuthorizer,
 };
 use crate::{
-    access::{
-        Action as _, ActionName, Authorized, CallWebApiAsUser, GrantResource, IssueAccessToken,
-        Resource,
-    },
-    broker::{AssociateReading, resolve_application},
+    access::{Authorized, GrantResource, IssueAccessToken},
+    broker::{BrokerError, Impersonation},
     domain::{
-        Actor, ActorSelector, ApplicationId, AssociateId, Grant, GrantSelector, Languages,
-        PersonSelector, TenantName, TenantSelector,
+        ApplicationId, AssociateId, GrantSelector, PersonSelector, TenantName, TenantSelector,
     },
 };
 
 /// The maximum length of a user principal name in bytes, which is longer than any address (RFC 5321, 4.5.3.1).
 const MAX_NAME_BYTES: usize = 320;
+
+/// The maximum number of policy checks for one token. A refresh may return a new user name, which needs a new check.
+pub(super) const MAX_ATTEMPTS: usize = 3;
+
+/// Returns the failure for a person whose user name changes at each refresh.
+pub(super) fn name_keeps_changing() -> Failure {
+    BrokerError::upstream_invalid("the person's user name changes at each refresh").into()
+}
 
 /// A person in a request, and the application of the grant if the request names it.
 #[derive(Debug, Clone)]
@@ -37,13 +38,9 @@ impl From<PersonSelector> for PersonRequest {
 impl PersonRequest {
     /// Returns the person in this tenant, or `None` if the grant belongs to another application.
     pub(super) fn in_tenant(&self, tenant: &TenantName) -> Option<&PersonSelector> {
-        let is_same = self.application.as_ref().is_none_or(|one| *one == tenant.application);
+        let is_same = self.application.as_ref().is_none_or(|id| *id == tenant.application);
         is_same.then_some(&self.person)
     }
-}
-
-fn tenant_of(authorized: &Authorized<IssueAccessToken, GrantResource>) -> &TenantName {
-    &authorized.resource().tenant
 }
 
 impl Checks {
@@ -85,97 +82,38 @@ impl Checks {
     }
 }
 
-impl Services {
+impl TenantAuthorizer {
     /// Checks policy on a person's grant and its attributes. Without a grant, uses the attributes of the request.
     pub(super) async fn authorize_person(
         &self,
-        context: &Context,
-        field: &'static str,
+        impersonation: &Impersonation,
+        context: &CallContext,
         selector: TenantSelector,
         subject: &PersonRequest,
     ) -> Result<Authorized<IssueAccessToken, GrantResource>, Failure> {
-        let tenant = selector.tenant;
-        if let Some(application) = selector.application {
+        let TenantSelector { application, tenant } = selector;
+        if let Some(application) = application {
             let name = TenantName { application, tenant };
-            let found = self.find_person(&name, subject).await?;
+            let found = find_person(impersonation, &name, subject).await?;
             let found = found.ok_or_else(|| {
                 Failure::invalid("grant", "not a grant of the tenant in `tenant`")
             })?;
-            return self.authorize(context, found);
+            return self.common.authorize(context, found);
         }
         let mut found = Vec::new();
-        for name in self.candidates(&selector) {
-            found.extend(self.find_person(&name, subject).await?);
+        for name in self.candidates(tenant) {
+            found.extend(find_person(impersonation, &name, subject).await?);
         }
-        let permitted = self.access.authorize_any(&context.caller, found);
-        let (action, open) = (IssueAccessToken::NAME, wildcard_tenant_name(tenant));
-        let permitted =
-            permitted.map_err(|refused| refuse(context, action.as_str(), &open, refused))?;
-        let chosen = resolve_application(&self.tenants, field, tenant, permitted, tenant_of).await;
-        // Policy permitted the action, but the tenant is in no application, or in several.
-        let chosen = chosen.inspect_err(|_| context.notes.allowed(action, &open, Arc::new([])))?;
-        self.admit_to_tenant(context, &chosen.resource().tenant)?;
-        let name: Resource = chosen.resource().clone().into();
-        context.notes.allowed(action, &name, Arc::clone(chosen.policy_ids()));
-        self.audit.check(action)?;
-        Ok(chosen)
+        self.authorize_one(context, "tenant", tenant, found, |grant| &grant.tenant).await
     }
+}
 
-    /// Returns the user to read a tenant as. A person needs the permission to call the Web API as that person.
-    pub(super) async fn authorize_actor(
-        &self,
-        context: &Context,
-        tenant: &TenantName,
-        actor: ActorSelector,
-        path: &str,
-    ) -> Result<Actor, Failure> {
-        let ActorSelector::Person(person) = actor else { return Ok(Actor::SystemUser) };
-        let found = self.impersonation.find(tenant, &person).await?;
-        let authorized: Authorized<CallWebApiAsUser, _> =
-            self.authorize_call(context, found, "GET", path)?;
-        match authorized.resource().name() {
-            Some(name) => Ok(Actor::Grant(name)),
-            None => {
-                Err(self.impersonation.explain_missing_grant(authorized.resource()).await?.into())
-            }
-        }
-    }
-
-    /// Returns the grants of these associates, or `None` if the caller may not see grants.
-    async fn grants_of(
-        &self,
-        context: &Context,
-        tenant: &TenantName,
-        ids: &[AssociateId],
-    ) -> Result<Option<HashMap<AssociateId, Arc<Grant>>>, Failure> {
-        let asked = [ActionName::ReadGrants];
-        let rights = self.access.rights_any_or_empty(&context.caller, [tenant.clone()], &asked)?;
-        Ok(self.impersonation.grants_of_associates(rights.first(), ids).await?)
-    }
-
-    /// Converts associates, each with its grant if the caller may see it.
-    pub(super) async fn to_pb_associates(
-        &self,
-        context: &Context,
-        tenant: &TenantName,
-        languages: &Languages,
-        seen: &[AssociateReading],
-    ) -> Result<Vec<pb::Associate>, Failure> {
-        let ids: Vec<_> = seen.iter().map(|seen| seen.associate.id).collect();
-        let grants = self.grants_of(context, tenant, &ids).await?;
-        let show = |seen: &AssociateReading| {
-            let (one, time) = (&seen.associate, seen.read_time);
-            convert::associate(tenant, one, time, languages, grants.as_ref())
-        };
-        Ok(seen.iter().map(show).collect())
-    }
-
-    async fn find_person(
-        &self,
-        tenant: &TenantName,
-        subject: &PersonRequest,
-    ) -> Result<Option<GrantResource>, Failure> {
-        let Some(subject) = subject.in_tenant(tenant) else { return Ok(None) };
-        Ok(Some(self.impersonation.find(tenant, subject).await?))
-    }
+/// Returns the person's grant in the tenant, or `None` if the request names a grant of another application.
+async fn find_person(
+    impersonation: &Impersonation,
+    tenant: &TenantName,
+    subject: &PersonRequest,
+) -> Result<Option<GrantResource>, Failure> {
+    let Some(subject) = subject.in_tenant(tenant) else { return Ok(None) };
+    Ok(Some(impersonation.find(tenant, subject).await?))
 }

@@ -12,21 +12,21 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status, body::Body};
 
-use super::layer::Context;
+use super::context::CallContext;
 
 /// Keeps the memory charge of its call until it ends, and ends at the maximum age of connections. Clients then watch
 /// again, maybe at another replica.
 pub(super) struct PublicStream {
     body: Body,
-    _charged: Arc<Context>,
+    _charged_call: Arc<CallContext>,
     age: Pin<Box<Sleep>>,
     ended: bool,
 }
 
 impl PublicStream {
     /// Returns `body`, cut off after `age`.
-    pub(super) fn new(body: Body, charged: Arc<Context>, age: Duration) -> Self {
-        Self { body, _charged: charged, age: Box::pin(sleep(age)), ended: false }
+    pub(super) fn new(body: Body, call: Arc<CallContext>, age: Duration) -> Self {
+        Self { body, _charged_call: call, age: Box::pin(sleep(age)), ended: false }
     }
 }
 

@@ -1,13 +1,13 @@
-//! Validates requests: all fields are checked, and one error lists all violations.
+//! Validates requests: checks all fields, and returns one error with all violations.
 
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
 use secrecy::SecretString;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 use tonic_types::FieldViolation;
 
-use super::{failure::Failure, layer::Context, server::MAX_MESSAGE_BYTES};
+use super::{context::CallContext, failure::Failure};
 use crate::{
     access::{ActionName, Resource, is_web_api_method},
     broker::BrokerError,
@@ -35,57 +35,17 @@ const MAX_CREDENTIAL_ID_BYTES: usize = 256;
 const MAX_STALENESS: &str = "gateway-max-staleness";
 
 /// The parts of a request: the context that the layer has added, the metadata and the message.
-pub(super) type RequestParts<T> = (Arc<Context>, tonic::metadata::MetadataMap, T);
+pub(super) type RequestParts<T> = (Arc<CallContext>, tonic::metadata::MetadataMap, T);
 
 /// Splits a request into its parts. Fails without a context, because the caller is then unknown.
 pub(super) fn split_request<T>(request: Request<T>) -> Result<RequestParts<T>, Status> {
     let (metadata, mut extensions, message) = request.into_parts();
-    let context = extensions.remove::<Arc<Context>>().ok_or_else(|| {
+    let context = extensions.remove::<Arc<CallContext>>().ok_or_else(|| {
         let cause = "a call did not pass the layer that authenticates callers";
         tracing::error!(cause, "call refused");
         Failure::Broker(BrokerError::Internal(cause.into())).status("")
     })?;
     Ok((context, metadata, message))
-}
-
-/// Answers a call. Notes a failure in the context, for the log, and converts it to a status.
-pub(super) fn answer<T: prost::Message>(
-    context: &Context,
-    result: Result<T, Failure>,
-) -> Result<Response<T>, Status> {
-    answer_within(context, result, MAX_MESSAGE_BYTES)
-}
-
-/// Answers a call with another limit for the size of the answer.
-pub(super) fn answer_within<T: prost::Message>(
-    context: &Context,
-    result: Result<T, Failure>,
-    max_bytes: usize,
-) -> Result<Response<T>, Status> {
-    // tonic checks the size only after it has sent the response headers, too late for an error with details.
-    let fits = |message: &T| message.encoded_len() <= max_bytes;
-    match result {
-        Ok(message) if fits(&message) => Ok(Response::new(message)),
-        Ok(_) => {
-            let problem = "the answer is larger than 4 MiB; request a smaller page";
-            Err(fail(context, &Failure::TooLarge(problem.to_owned())))
-        }
-        Err(failure) => Err(fail(context, &failure)),
-    }
-}
-
-/// Answers a call with a stream or a failure.
-pub(super) fn answer_stream<T>(
-    context: &Context,
-    result: Result<T, Failure>,
-) -> Result<Response<T>, Status> {
-    result.map(Response::new).map_err(|failure| fail(context, &failure))
-}
-
-/// Notes a failure and converts it to a status.
-fn fail(context: &Context, failure: &Failure) -> Status {
-    context.note_failure(failure);
-    context.status(failure)
 }
 
 /// Collects the violations of a request.

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
-    Services, convert,
+    answer::{answer, answer_stream, rpc},
+    context::CallContext,
+    convert,
     failure::Failure,
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
     pb::{self, tenant_service_server::TenantService},
-    request::{Checks, answer, answer_stream, split_request},
+    request::{Checks, split_request},
+    tenant_authorizer::TenantAuthorizer,
     watch::{self, Messages},
     watch_status::{StatusWatch, WatchScope},
 };
 use crate::{
     access::{Authorized, Gateway, ManageTenants, ReadTenants},
-    broker::{Page, TenantPage},
+    broker::{Applications, Page, Statuses, TenantPage, TenantSearch, Tenants},
     domain::{ListScope, TENANT_FIELDS, Tenant, TenantName},
 };
 
@@ -23,30 +26,43 @@ use crate::{
 pub(super) const NAME: &str = pb::tenant_service_server::SERVICE_NAME;
 
 /// The handler of the service.
-pub(super) struct TenantHandler(pub(super) Arc<Services>);
+pub struct TenantHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Checks policy on tenants.
+    pub tenant_authorizer: Arc<TenantAuthorizer>,
+    /// The configured applications.
+    pub applications: Arc<Applications>,
+    /// The use cases of tenants.
+    pub tenants: Arc<Tenants>,
+    /// Lists tenants that match a filter.
+    pub tenant_search: TenantSearch,
+    /// The use cases of tenant status.
+    pub statuses: Arc<Statuses>,
+}
 
 impl TenantHandler {
     fn pb(&self, tenant: &Tenant) -> pb::Tenant {
-        let status = self.0.statuses.last_known(tenant);
+        let status = self.statuses.last_known(tenant);
         convert::tenant(tenant, status.as_deref())
     }
 
     /// Parses the name and checks `manageTenants`: the first step of every change of a tenant.
     fn manage(
         &self,
-        context: &Context,
+        context: &CallContext,
         mut checks: Checks,
         name: &str,
     ) -> Result<Authorized<ManageTenants, TenantName>, Failure> {
         let Some(name) = checks.tenant_name("name", name) else {
             return Err(checks.into_failure());
         };
-        self.0.authorize(context, name)
+        self.common.authorize(context, name)
     }
 
     async fn create(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::CreateTenantRequest,
     ) -> Result<pb::CreateTenantResponse, Failure> {
         let mut checks = Checks::default();
@@ -57,18 +73,18 @@ impl TenantHandler {
             return Err(checks.into_failure());
         };
         let name = TenantName { application: parent.clone(), tenant };
-        let authorized = self.0.authorize(context, parent);
+        let authorized = self.common.authorize(context, parent);
         // Policy decides on the application; the action creates the tenant.
         context.notes.set_last_resource(name.clone());
         let authorized = authorized?;
-        self.0.admit_to_tenant(context, &name)?;
-        let tenant = context.run_change(self.0.tenants.create(&authorized, tenant, labels)).await?;
+        self.common.count_in_tenant_once(context, &name)?;
+        let tenant = context.run_change(self.tenants.create(&authorized, tenant, labels)).await?;
         Ok(pb::CreateTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn get(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::GetTenantRequest,
     ) -> Result<pb::GetTenantResponse, Failure> {
         let mut checks = Checks::default();
@@ -76,24 +92,24 @@ impl TenantHandler {
             return Err(checks.into_failure());
         };
         let authorized: Authorized<ReadTenants, _> =
-            self.0.authorize_selected(context, "name", selector).await?;
-        let tenant = self.0.tenants.get(&authorized).await?;
+            self.tenant_authorizer.authorize(context, "name", selector).await?;
+        let tenant = self.tenants.get(&authorized).await?;
         Ok(pb::GetTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn list(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::ListTenantsRequest,
     ) -> Result<pb::ListTenantsResponse, Failure> {
-        let Services { tenant_search, page_tokens, .. } = &*self.0;
+        let (tenant_search, page_tokens) = (&self.tenant_search, &*self.common.page_tokens);
         let pb::ListTenantsRequest { parent, page_size, page_token, filter } = request;
-        let query = format!("ListTenants {:?} {parent:?} {filter:?}", context.caller.id());
+        let query = format!("ListTenants {:?} {parent:?} {filter:?}", context.caller().id());
         let mut checks = Checks::default();
         let scope = checks.list_scope("parent", &parent);
         let filter = checks.filter("filter", &filter, TENANT_FIELDS);
         let limit = checks.page_size("page_size", page_size);
-        let after = checks.page_token("page_token", &page_token, &**page_tokens, &query);
+        let after = checks.page_token("page_token", &page_token, page_tokens, &query);
         let (Some(scope), Some(filter), Some(limit), Some(after)) = (scope, filter, limit, after)
         else {
             return Err(checks.into_failure());
@@ -101,16 +117,16 @@ impl TenantHandler {
         let page = Page { after, limit };
         let TenantPage { tenants, next } = match scope {
             ListScope::Gateway => {
-                let authorized = self.0.authorize(context, Gateway)?;
+                let authorized = self.common.authorize(context, Gateway)?;
                 tenant_search.list_all(&authorized, page, &filter).await?
             }
             ListScope::Application(application) => {
-                let authorized = self.0.authorize(context, application)?;
+                let authorized = self.common.authorize(context, application)?;
                 tenant_search.list_of_application(&authorized, page, &filter).await?
             }
         };
         let next = next.map(|name| name.to_string());
-        let next_page_token = super::application::next_page_token(&**page_tokens, &query, next)?;
+        let next_page_token = self.common.next_page_token(&query, next)?;
         let pb =
             |(tenant, status): &(_, Option<Arc<_>>)| convert::tenant(tenant, status.as_deref());
         Ok(pb::ListTenantsResponse { tenants: tenants.iter().map(pb).collect(), next_page_token })
@@ -118,33 +134,33 @@ impl TenantHandler {
 
     async fn delete(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::DeleteTenantRequest,
     ) -> Result<pb::DeleteTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
         let etag = Some(request.etag.as_str()).filter(|etag| !etag.is_empty());
-        context.run_change(self.0.tenants.delete(&authorized, etag, request.force)).await?;
+        context.run_change(self.tenants.delete(&authorized, etag, request.force)).await?;
         Ok(pb::DeleteTenantResponse {})
     }
 
     async fn set_token(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::SetSystemUserTokenRequest,
     ) -> Result<pb::SetSystemUserTokenResponse, Failure> {
         let mut checks = Checks::default();
         let token = checks.system_user_token("system_user_token", request.system_user_token);
         let name = checks.tenant_name("name", &request.name);
         let (Some(name), Some(token)) = (name, token) else { return Err(checks.into_failure()) };
-        let authorized = self.0.authorize(context, name)?;
+        let authorized = self.common.authorize(context, name)?;
         let tenant =
-            context.run_change(self.0.tenants.set_system_user_token(&authorized, token)).await?;
+            context.run_change(self.tenants.set_system_user_token(&authorized, token)).await?;
         Ok(pb::SetSystemUserTokenResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn disable(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::DisableTenantRequest,
     ) -> Result<pb::DisableTenantResponse, Failure> {
         let mut checks = Checks::default();
@@ -152,24 +168,24 @@ impl TenantHandler {
         let reason = checks.reason("reason", request.reason);
         let (Some(name), Some(reason)) = (name, reason) else { return Err(checks.into_failure()) };
         context.notes.set_reason(reason);
-        let authorized = self.0.authorize(context, name)?;
-        let tenant = context.run_change(self.0.tenants.set_disabled(&authorized, true)).await?;
+        let authorized = self.common.authorize(context, name)?;
+        let tenant = context.run_change(self.tenants.set_disabled(&authorized, true)).await?;
         Ok(pb::DisableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn enable(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::EnableTenantRequest,
     ) -> Result<pb::EnableTenantResponse, Failure> {
         let authorized = self.manage(context, Checks::default(), &request.name)?;
-        let tenant = context.run_change(self.0.tenants.set_disabled(&authorized, false)).await?;
+        let tenant = context.run_change(self.tenants.set_disabled(&authorized, false)).await?;
         Ok(pb::EnableTenantResponse { tenant: Some(self.pb(&tenant)) })
     }
 
     async fn watch(
         &self,
-        context: &Arc<Context>,
+        context: &Arc<CallContext>,
         request: &pb::WatchTenantStatusRequest,
     ) -> Result<Messages<pb::WatchTenantStatusResponse>, Failure> {
         let mut checks = Checks::default();
@@ -182,13 +198,19 @@ impl TenantHandler {
             })
         };
         let Some(scope) = scope else { return Err(checks.into_failure()) };
-        let watch = StatusWatch::new(Arc::clone(&self.0), Arc::clone(context), scope);
-        watch::start(watch, Arc::clone(context), &self.0).await
+        let watch = StatusWatch::new(
+            Arc::clone(&self.common),
+            Arc::clone(&self.applications),
+            Arc::clone(&self.statuses),
+            Arc::clone(context),
+            scope,
+        );
+        watch::start(watch, Arc::clone(context), &self.common).await
     }
 
     async fn status(
         &self,
-        context: &Context,
+        context: &CallContext,
         metadata: &MetadataMap,
         request: pb::GetTenantStatusRequest,
     ) -> Result<pb::GetTenantStatusResponse, Failure> {
@@ -199,20 +221,12 @@ impl TenantHandler {
             return Err(checks.into_failure());
         };
         let authorized: Authorized<ReadTenants, _> =
-            self.0.authorize_selected(context, "name", selector).await?;
+            self.tenant_authorizer.authorize(context, "name", selector).await?;
         let name = authorized.resource();
-        let status = self.0.statuses.get(&authorized, max_staleness).await?;
+        let status = self.statuses.get(&authorized, max_staleness).await?;
         let status = convert::tenant_status(name, &status);
         Ok(pb::GetTenantStatusResponse { status: Some(status) })
     }
-}
-
-/// Splits the request, runs the method and answers.
-macro_rules! rpc {
-    ($service:ident . $method:ident, $request:ident) => {{
-        let (context, _, request) = split_request($request)?;
-        answer(&context, $service.$method(&context, request).await)
-    }};
 }
 
 #[tonic::async_trait]

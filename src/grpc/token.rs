@@ -5,16 +5,20 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services, convert,
+    answer::{answer_stream, rpc},
+    context::CallContext,
+    convert,
     failure::Failure,
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
     pb::{self, token_service_server::TokenService},
-    request::{Checks, answer, answer_stream, split_request},
+    request::{Checks, split_request},
+    tenant_authorizer::TenantAuthorizer,
     watch::{self, Messages},
     watch_ticket::TicketWatch,
 };
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
+    broker::{Impersonation, Tickets},
     domain::PersonSelector,
 };
 
@@ -22,15 +26,24 @@ use crate::{
 pub(super) const NAME: &str = pb::token_service_server::SERVICE_NAME;
 
 /// The handler of the service.
-pub(super) struct TokenHandler(pub(super) Arc<Services>);
+pub struct TokenHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Checks policy on tenants.
+    pub tenant_authorizer: Arc<TenantAuthorizer>,
+    /// The use cases of tickets.
+    pub tickets: Arc<Tickets>,
+    /// The use cases of grants and their access tokens.
+    pub impersonation: Arc<Impersonation>,
+}
 
 impl TokenHandler {
     async fn issue(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::IssueSystemTicketRequest,
     ) -> Result<pb::IssueSystemTicketResponse, Failure> {
-        let tickets = &self.0.tickets;
+        let tickets = &self.tickets;
         let mut checks = Checks::default();
         let tenant = checks.tenant_selector("tenant", &request.tenant);
         let min_ttl = checks.duration("min_ttl", request.min_ttl, tickets.longest_min_ttl());
@@ -40,10 +53,10 @@ impl TokenHandler {
         };
         context.notes.set_reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
-            self.0.authorize_selected(context, "tenant", selector).await?;
+            self.tenant_authorizer.authorize(context, "tenant", selector).await?;
         let reveal: Option<Authorized<RevealApplicationToken, _>> = request
             .include_application_token
-            .then(|| self.0.authorize(context, authorized.resource().clone()))
+            .then(|| self.common.authorize(context, authorized.resource().clone()))
             .transpose()?;
         let ticket = tickets.issue(&authorized, min_ttl, reveal.as_ref()).await?;
         context.notes.set_credential(&ticket.ticket.credential_id);
@@ -52,7 +65,7 @@ impl TokenHandler {
 
     async fn watch(
         &self,
-        context: &Arc<Context>,
+        context: &Arc<CallContext>,
         request: pb::WatchSystemTicketRequest,
     ) -> Result<Messages<pb::WatchSystemTicketResponse>, Failure> {
         let mut checks = Checks::default();
@@ -63,15 +76,20 @@ impl TokenHandler {
         };
         context.notes.set_reason(reason);
         let authorized: Authorized<IssueSystemTicket, _> =
-            self.0.authorize_selected(context, "tenant", selector).await?;
-        let (services, reveal) = (Arc::clone(&self.0), request.include_application_token);
-        let watch = TicketWatch::new(services, Arc::clone(context), authorized, reveal);
-        watch::start(watch, Arc::clone(context), &self.0).await
+            self.tenant_authorizer.authorize(context, "tenant", selector).await?;
+        let watch = TicketWatch::new(
+            Arc::clone(&self.common),
+            Arc::clone(&self.tickets),
+            Arc::clone(context),
+            authorized,
+            request.include_application_token,
+        );
+        watch::start(watch, Arc::clone(context), &self.common).await
     }
 
     async fn report_rejected(
         &self,
-        context: &Context,
+        context: &CallContext,
         request: pb::ReportRejectedCredentialRequest,
     ) -> Result<pb::ReportRejectedCredentialResponse, Failure> {
         let mut checks = Checks::default();
@@ -80,14 +98,14 @@ impl TokenHandler {
         let (Some(tenant), Some(id)) = (tenant, id) else { return Err(checks.into_failure()) };
         context.notes.set_credential(&id);
         if let Some(grant) = id.grant() {
-            let impersonation = &self.0.impersonation;
+            let impersonation = &self.impersonation;
             let found = impersonation.find(&tenant, &PersonSelector::Grant(grant)).await?;
-            let authorized = self.0.authorize(context, found)?;
+            let authorized = self.common.authorize(context, found)?;
             impersonation.report_rejected(&authorized, id).await?;
             return Ok(pb::ReportRejectedCredentialResponse {});
         }
-        let authorized = self.0.authorize(context, tenant)?;
-        self.0.tickets.report_rejected(&authorized, id).await?;
+        let authorized = self.common.authorize(context, tenant)?;
+        self.tickets.report_rejected(&authorized, id).await?;
         Ok(pb::ReportRejectedCredentialResponse {})
     }
 }
@@ -98,8 +116,7 @@ impl TokenService for TokenHandler {
         &self,
         request: Request<pb::IssueSystemTicketRequest>,
     ) -> Result<Response<pb::IssueSystemTicketResponse>, Status> {
-        let (context, _, request) = split_request(request)?;
-        answer(&context, self.issue(&context, request).await)
+        rpc!(self.issue, request)
     }
 
     type WatchSystemTicketStream = Messages<pb::WatchSystemTicketResponse>;
@@ -116,7 +133,6 @@ impl TokenService for TokenHandler {
         &self,
         request: Request<pb::ReportRejectedCredentialRequest>,
     ) -> Result<Response<pb::ReportRejectedCredentialResponse>, Status> {
-        let (context, _, request) = split_request(request)?;
-        answer(&context, self.report_rejected(&context, request).await)
+        rpc!(self.report_rejected, request)
     }
 }

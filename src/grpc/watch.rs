@@ -6,11 +6,13 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
+use super::{
+    audit_guard::AuditGuard, context::CallContext, failure::Failure,
+    handler_dependencies::HandlerDependencies,
+};
 use crate::access::AccessError;
-
-use super::{AuditRecorder, Services, failure::Failure, layer::Context};
 
 /// The time that a message may wait for its client. Then the stream ends.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,51 +32,33 @@ pub(super) trait Watch: Send + 'static {
     fn next(&mut self) -> BoxFuture<'_, Result<Self::Message, Failure>>;
 }
 
-/// Writes the audit events of a stream when it is dropped, also for a message that was not sent.
-struct AuditOnDrop {
-    context: Arc<Context>,
-    audit: Arc<AuditRecorder>,
-}
-
-impl Drop for AuditOnDrop {
-    fn drop(&mut self) {
-        self.audit.write_unanswered(&self.context);
-    }
-}
-
 /// Starts a stream. A failure in `open` is the answer to the call.
 pub(super) async fn start<W: Watch>(
     mut watch: W,
-    context: Arc<Context>,
-    services: &Services,
+    context: Arc<CallContext>,
+    common: &HandlerDependencies,
 ) -> Result<Messages<W::Message>, Failure>
 where
     W::Message: 'static,
 {
     watch.open().await?;
-    let (stopping, access) = (services.stopping.clone(), Arc::clone(&services.access));
-    let open = AuditOnDrop { context, audit: Arc::clone(&services.audit) };
+    let (stopping, access) = (common.stopping.clone(), Arc::clone(&common.access));
+    let guard = Arc::new(AuditGuard { context, audit: Arc::clone(&common.audit) });
     let state = Some((watch, Instant::now()));
     let messages = stream::unfold(state, move |state| {
-        let (context, stopping) = (Arc::clone(&open.context), stopping.clone());
-        let access = Arc::clone(&access);
-        let audit = Arc::clone(&open.audit);
+        let (guard, stopping, access) = (Arc::clone(&guard), stopping.clone(), Arc::clone(&access));
         async move {
             let (mut watch, sent) = state?;
+            let context = &guard.context;
             // The transport polls for the next message when the client has read the previous ones.
             let message = if sent.elapsed() > READER_TIMEOUT {
                 Err(Failure::WatchTooSlow)
             } else {
-                next(&mut watch, &stopping, access.wait_until_credential_expires(&context.caller))
+                next(&mut watch, &stopping, access.wait_until_credential_expires(context.caller()))
                     .await
             };
             // Each message has its own decision, whose audit event is written before the message is sent.
-            let (code, reason) = match &message {
-                Ok(_) => (Code::Ok, None),
-                Err(failure) => (failure.code(), Some(failure.reason())),
-            };
-            let kept = audit.write(&context, code, reason).await;
-            match kept.and(message) {
+            match guard.write_outcome(message).await {
                 Ok(message) => Some((Ok(message), Some((watch, Instant::now())))),
                 Err(failure) => {
                     let status = failure.status(&context.request_id);

@@ -5,24 +5,25 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    Services, convert,
+    context::CallContext,
+    convert,
     failure::Failure,
-    impersonation::{MAX_ATTEMPTS, name_keeps_changing},
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
     pb,
-    person::PersonRequest,
+    person::{MAX_ATTEMPTS, PersonRequest, name_keeps_changing},
     watch::Watch,
 };
 use crate::{
     access::{Authorized, GrantResource, IssueAccessToken},
-    broker::{IssuedAccessToken, TenantChanges},
+    broker::{Impersonation, IssuedAccessToken, TenantChanges},
     domain::{PersonSelector, TenantName},
 };
 
 /// An open stream.
 pub(super) struct AccessTokenWatch {
-    services: Arc<Services>,
-    context: Arc<Context>,
+    common: Arc<HandlerDependencies>,
+    impersonation: Arc<Impersonation>,
+    context: Arc<CallContext>,
     tenant: TenantName,
     subject: Option<PersonSelector>,
     /// The policy decision of the call, which is used for the first message.
@@ -35,18 +36,20 @@ pub(super) struct AccessTokenWatch {
 
 impl AccessTokenWatch {
     pub(super) fn new(
-        services: Arc<Services>,
-        context: Arc<Context>,
+        common: Arc<HandlerDependencies>,
+        impersonation: Arc<Impersonation>,
+        context: Arc<CallContext>,
         initial_decision: Authorized<IssueAccessToken, GrantResource>,
         subject: &PersonRequest,
     ) -> Self {
         let tenant = initial_decision.resource().tenant.clone();
         let subject = subject.in_tenant(&tenant).cloned();
         // Subscribed before the first read, so that no change is missed.
-        let changes = services.impersonation.changes(&tenant);
+        let changes = impersonation.changes(&tenant);
         let initial_decision = Some(initial_decision);
         Self {
-            services,
+            common,
+            impersonation,
             context,
             tenant,
             subject,
@@ -58,13 +61,13 @@ impl AccessTokenWatch {
     }
 
     async fn token(&mut self) -> Result<IssuedAccessToken, Failure> {
-        let impersonation = &self.services.impersonation;
+        let impersonation = &self.impersonation;
         for _ in 0..MAX_ATTEMPTS {
             let authorized = match (self.initial_decision.take(), &self.subject) {
-                (Some(begun), _) => begun,
+                (Some(decision), _) => decision,
                 (None, Some(subject)) => {
                     let found = impersonation.find(&self.tenant, subject).await?;
-                    self.services.authorize(&self.context, found)?
+                    self.common.authorize(&self.context, found)?
                 }
                 (None, None) => {
                     return Err(Failure::invalid("grant", "not a grant of the tenant in `tenant`"));

@@ -4,16 +4,20 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
+use super::{
+    context::CallContext, convert, failure::Failure, handler_dependencies::HandlerDependencies, pb,
+    watch::Watch,
+};
 use crate::{
-    broker::{AuthorizedGrantScope, GrantEvent, GrantEventReceiver},
+    broker::{AuthorizedGrantScope, GrantEvent, GrantEventReceiver, Impersonation},
     domain::{GrantName, GrantScope},
 };
 
 /// An open stream.
 pub(super) struct GrantWatch {
-    services: Arc<Services>,
-    context: Arc<Context>,
+    common: Arc<HandlerDependencies>,
+    impersonation: Arc<Impersonation>,
+    context: Arc<CallContext>,
     scope: GrantScope,
     feed: GrantEventReceiver,
     /// The existing grants that were read and are not sent yet.
@@ -26,35 +30,32 @@ pub(super) struct GrantWatch {
 }
 
 impl GrantWatch {
-    pub(super) fn new(services: Arc<Services>, context: Arc<Context>, scope: GrantScope) -> Self {
-        let feed = services.impersonation.subscribe();
+    pub(super) fn new(
+        common: Arc<HandlerDependencies>,
+        impersonation: Arc<Impersonation>,
+        context: Arc<CallContext>,
+        scope: GrantScope,
+    ) -> Self {
+        let feed = impersonation.subscribe();
         let (known, more, after, resynced) = (VecDeque::new(), true, None, false);
-        Self { services, context, scope, feed, known, more, after, resynced }
+        Self { common, impersonation, context, scope, feed, known, more, after, resynced }
     }
 
     /// Checks policy again; with `read`, also reads the next existing grants.
     async fn authorize_and_read(&mut self, read: bool) -> Result<(), Failure> {
-        let (services, context) = (&self.services, &self.context);
-        let impersonation = &services.impersonation;
+        let (common, context) = (&self.common, &self.context);
+        let (impersonation, after) = (&self.impersonation, self.after.as_ref());
         let read = read && self.known.is_empty() && self.more;
         let found = match &self.scope {
             GrantScope::Application(id) => {
-                let authorized = services.authorize(context, id.clone())?;
-                let of = AuthorizedGrantScope::Application(&authorized);
-                if read {
-                    Some(impersonation.grants_for_resync(of, self.after.as_ref()).await?)
-                } else {
-                    None
-                }
+                let authorized = common.authorize(context, id.clone())?;
+                let scope = AuthorizedGrantScope::Application(&authorized);
+                read_if(read, impersonation, scope, after).await?
             }
             GrantScope::Tenant(name) => {
-                let authorized = services.authorize(context, name.clone())?;
-                let of = AuthorizedGrantScope::Tenant(&authorized);
-                if read {
-                    Some(impersonation.grants_for_resync(of, self.after.as_ref()).await?)
-                } else {
-                    None
-                }
+                let authorized = common.authorize(context, name.clone())?;
+                let scope = AuthorizedGrantScope::Tenant(&authorized);
+                read_if(read, impersonation, scope, after).await?
             }
         };
         if let Some((events, more)) = found {
@@ -71,7 +72,7 @@ impl GrantWatch {
             return Ok(Some(known));
         }
         if !std::mem::replace(&mut self.resynced, true) {
-            return Ok(Some(self.services.impersonation.end_of_resync()));
+            return Ok(Some(self.impersonation.end_of_resync()));
         }
         loop {
             let event = self.feed.next().await.map_err(|_| Failure::WatchTooSlow)?;
@@ -85,6 +86,19 @@ impl GrantWatch {
             }
         }
     }
+}
+
+/// Reads the next existing grants, and whether there are more, if `read` is set.
+async fn read_if(
+    read: bool,
+    impersonation: &Impersonation,
+    scope: AuthorizedGrantScope<'_>,
+    after: Option<&GrantName>,
+) -> Result<Option<(Vec<GrantEvent>, bool)>, Failure> {
+    if !read {
+        return Ok(None);
+    }
+    Ok(Some(impersonation.grants_for_resync(scope, after).await?))
 }
 
 impl Watch for GrantWatch {

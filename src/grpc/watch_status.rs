@@ -4,10 +4,13 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
+use super::{
+    context::CallContext, convert, failure::Failure, handler_dependencies::HandlerDependencies, pb,
+    watch::Watch,
+};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
-    broker::{StatusEvent, StatusFeed},
+    broker::{Applications, StatusEvent, StatusFeed, Statuses},
     domain::{ApplicationId, TenantName},
 };
 
@@ -21,8 +24,10 @@ pub(super) enum WatchScope {
 
 /// An open stream.
 pub(super) struct StatusWatch {
-    services: Arc<Services>,
-    context: Arc<Context>,
+    common: Arc<HandlerDependencies>,
+    applications: Arc<Applications>,
+    statuses: Arc<Statuses>,
+    context: Arc<CallContext>,
     scope: WatchScope,
     feed: StatusFeed,
     /// The statuses that were known at the start and are not sent yet.
@@ -30,22 +35,28 @@ pub(super) struct StatusWatch {
 }
 
 impl StatusWatch {
-    pub(super) fn new(services: Arc<Services>, context: Arc<Context>, scope: WatchScope) -> Self {
-        let feed = services.statuses.feed();
-        Self { services, context, scope, feed, known: VecDeque::new() }
+    pub(super) fn new(
+        common: Arc<HandlerDependencies>,
+        applications: Arc<Applications>,
+        statuses: Arc<Statuses>,
+        context: Arc<CallContext>,
+        scope: WatchScope,
+    ) -> Self {
+        let feed = statuses.feed();
+        Self { common, applications, statuses, context, scope, feed, known: VecDeque::new() }
     }
 
     fn authorize(&self) -> Result<(), Failure> {
-        let (services, context) = (&self.services, &self.context);
+        let (common, context) = (&self.common, &self.context);
         match &self.scope {
             WatchScope::All => {
-                let _: Authorized<ReadTenants, _> = services.authorize(context, Gateway)?;
+                let _: Authorized<ReadTenants, _> = common.authorize(context, Gateway)?;
             }
             WatchScope::Application(id) => {
-                let _: Authorized<ReadTenants, _> = services.authorize(context, id.clone())?;
+                let _: Authorized<ReadTenants, _> = common.authorize(context, id.clone())?;
             }
             WatchScope::Tenant(name) => {
-                let _: Authorized<ReadTenants, _> = services.authorize(context, name.clone())?;
+                let _: Authorized<ReadTenants, _> = common.authorize(context, name.clone())?;
             }
         }
         Ok(())
@@ -61,12 +72,12 @@ impl StatusWatch {
 
     /// Loads the known statuses. For a single tenant, first reads its current status.
     async fn load_known(&mut self) -> Result<(), Failure> {
-        let statuses = &self.services.statuses;
+        let statuses = &self.statuses;
         match &self.scope {
-            WatchScope::Application(id) => self.services.applications.check(id)?,
+            WatchScope::Application(id) => self.applications.check(id)?,
             WatchScope::All => {}
             WatchScope::Tenant(name) => {
-                let authorized = self.services.authorize(&self.context, name.clone())?;
+                let authorized = self.common.authorize(&self.context, name.clone())?;
                 statuses.get(&authorized, None).await?;
             }
         }

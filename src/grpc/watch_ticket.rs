@@ -4,17 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
-use super::{Services, convert, failure::Failure, layer::Context, pb, watch::Watch};
+use super::{
+    context::CallContext, convert, failure::Failure, handler_dependencies::HandlerDependencies, pb,
+    watch::Watch,
+};
 use crate::{
     access::{Authorized, IssueSystemTicket, RevealApplicationToken},
-    broker::{IssuedSystemTicket, TenantChanges},
+    broker::{IssuedSystemTicket, TenantChanges, Tickets},
     domain::TenantName,
 };
 
 /// An open stream.
 pub(super) struct TicketWatch {
-    services: Arc<Services>,
-    context: Arc<Context>,
+    common: Arc<HandlerDependencies>,
+    tickets: Arc<Tickets>,
+    context: Arc<CallContext>,
     tenant: TenantName,
     reveal: bool,
     /// The policy decision of the call, which is used for the first message.
@@ -27,17 +31,19 @@ pub(super) struct TicketWatch {
 
 impl TicketWatch {
     pub(super) fn new(
-        services: Arc<Services>,
-        context: Arc<Context>,
+        common: Arc<HandlerDependencies>,
+        tickets: Arc<Tickets>,
+        context: Arc<CallContext>,
         initial_decision: Authorized<IssueSystemTicket, TenantName>,
         reveal: bool,
     ) -> Self {
         let tenant = initial_decision.resource().clone();
         // Subscribed before the first read, so that no change is missed.
-        let changes = services.tickets.changes(&tenant);
+        let changes = tickets.changes(&tenant);
         let initial_decision = Some(initial_decision);
         Self {
-            services,
+            common,
+            tickets,
             context,
             tenant,
             reveal,
@@ -50,15 +56,14 @@ impl TicketWatch {
 
     async fn ticket(&mut self) -> Result<IssuedSystemTicket, Failure> {
         let authorized: Authorized<IssueSystemTicket, _> = match self.initial_decision.take() {
-            Some(begun) => begun,
-            None => self.services.authorize(&self.context, self.tenant.clone())?,
+            Some(decision) => decision,
+            None => self.common.authorize(&self.context, self.tenant.clone())?,
         };
         let reveal: Option<Authorized<RevealApplicationToken, _>> = self
             .reveal
-            .then(|| self.services.authorize(&self.context, self.tenant.clone()))
+            .then(|| self.common.authorize(&self.context, self.tenant.clone()))
             .transpose()?;
-        let ticket =
-            self.services.tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?;
+        let ticket = self.tickets.issue(&authorized, Duration::ZERO, reveal.as_ref()).await?;
         self.context.notes.set_credential(&ticket.ticket.credential_id);
         Ok(ticket)
     }

@@ -8,34 +8,33 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services,
+    answer::answer_within,
+    context::CallContext,
     failure::Failure,
-    layer::Context,
+    handler_dependencies::HandlerDependencies,
+    limits::MAX_CALL_BYTES,
     pb::{self, web_api_service_server::WebApiService},
-    request::{Checks, answer_within, parse_method, split_request},
-    server::MAX_MESSAGE_BYTES,
+    request::{Checks, parse_method, split_request},
 };
 use crate::{
     access::RequestedCall,
     broker::{
-        BrokerError, EgressRequest, EgressResponse, LinkRewriter, SendProgress, is_act_as,
+        BrokerError, Egress, EgressRequest, LinkRewriter, SendProgress, WebApiResponse, is_act_as,
         method_override,
     },
-    domain::{ActorSelector, ApiPath},
+    domain::{ActorSelector, ApiPath, TenantName},
     ports::{ApiBody, ApiResponse, SendError},
 };
 
 /// The full name of the service.
 pub(super) const NAME: &str = pb::web_api_service_server::SERVICE_NAME;
 
-/// The path of its only method.
-pub(super) const CALL: &str = "/tenantgateway.v1.WebApiService/Call";
-
 /// The maximum size of a body, for requests and answers.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
-/// The maximum message size: a whole body and its headers.
-pub(super) const MAX_CALL_BYTES: usize = MAX_MESSAGE_BYTES + 128 * 1024;
+/// The failure of an answer above [`MAX_CALL_BYTES`].
+const ANSWER_TOO_LARGE: &str =
+    "the answer is larger than 4 MiB and 128 KiB; request less, or use the egress proxy";
 
 /// The request field that names the user to call as.
 const CREDENTIAL: &str = "credential";
@@ -44,14 +43,24 @@ const CREDENTIAL: &str = "credential";
 const MAX_HEADERS: usize = 128;
 
 /// The handler of the service.
-pub(super) struct WebApiHandler(pub(super) Arc<Services>);
+pub struct WebApiHandler {
+    /// The dependencies that all handlers share.
+    pub common: Arc<HandlerDependencies>,
+    /// Makes Web API calls for callers.
+    pub egress: Arc<Egress>,
+}
 
-impl WebApiHandler {
-    async fn call(
-        &self,
-        context: &Context,
-        request: pb::CallRequest,
-    ) -> Result<pb::CallResponse, Failure> {
+/// The valid fields of a request.
+struct CallFields {
+    call: RequestedCall<TenantName>,
+    actor: Option<ActorSelector>,
+    headers: HeaderMap,
+    body: ApiBody,
+    reason: String,
+}
+
+impl CallFields {
+    fn read(request: pb::CallRequest) -> Result<Self, Failure> {
         let pb::CallRequest { tenant, credential, method, path, headers, body, reason } = request;
         if body.len() > MAX_BODY_BYTES {
             let problem = "the body is larger than 4 MiB; use the egress proxy for larger bodies";
@@ -73,23 +82,34 @@ impl WebApiHandler {
             checks.note("headers", checked)
         });
         let reason = checks.reason("reason", reason);
-        let (Some(on), Some(actor), Some(method), Some(path), Some(headers), Some(reason)) =
+        let (Some(target), Some(actor), Some(method), Some(path), Some(headers), Some(reason)) =
             (tenant, actor, method, path, headers, reason)
         else {
             return Err(checks.into_failure());
         };
+        let call = RequestedCall { target, method, path };
+        Ok(Self { call, actor, headers, body: ApiBody::Whole(body.into()), reason })
+    }
+}
+
+impl WebApiHandler {
+    async fn call(
+        &self,
+        context: &CallContext,
+        request: pb::CallRequest,
+    ) -> Result<pb::CallResponse, Failure> {
+        let CallFields { call, actor, headers, body, reason } = CallFields::read(request)?;
         context.notes.set_reason(reason);
         // Audited before it runs, because a crash would lose the event at the end.
-        let changes = !matches!(method, Method::GET | Method::HEAD);
-        let acting = self
-            .0
-            .act(context, RequestedCall { target: on, method, path }, actor, CREDENTIAL)
+        let changes = !matches!(call.method, Method::GET | Method::HEAD);
+        let authorized = self
+            .common
+            .authorize_web_api_call(&self.egress, context, call, actor, CREDENTIAL)
             .await?;
         if changes {
-            self.0.audit.write_before_change(context).await?;
+            self.common.audit.write_before_change(context).await?;
         }
-        let body = ApiBody::Whole(body.into());
-        let sending = EgressRequest { headers, body, max_wait: context.max_wait };
+        let request = EgressRequest { headers, body, max_wait: context.max_wait };
         let on_progress = &mut |progress: SendProgress<'_>| match progress {
             SendProgress::Sending(id) => {
                 context.notes.set_credential(id);
@@ -97,11 +117,11 @@ impl WebApiHandler {
             }
             SendProgress::DidNotRun => context.note_unknown_outcome(false),
         };
-        let EgressResponse { response, uri } =
-            self.0.egress.send(&acting, sending, on_progress).await?;
+        let WebApiResponse { response, uri } =
+            self.egress.send(&authorized, request, on_progress).await?;
         let ApiResponse { status, mut headers, body, .. } = response;
         if LinkRewriter::has_links(&headers) {
-            LinkRewriter::for_calls(acting.tenant(), &uri).rewrite_headers(&mut headers);
+            LinkRewriter::for_calls(authorized.tenant(), &uri).rewrite_headers(&mut headers);
         }
         let headers = headers.iter().map(to_pb).collect();
         let body = read_whole(body).await?.into();
@@ -142,7 +162,7 @@ impl Checks {
             return self.note(field, Err(format!("at most {MAX_HEADERS} headers")));
         }
         let mut map = HeaderMap::with_capacity(headers.len());
-        let mut all = true;
+        let mut all_valid = true;
         for (index, header) in headers.iter().enumerate() {
             let name = header.name.parse::<HeaderName>();
             let value = HeaderValue::from_bytes(&header.value);
@@ -163,10 +183,10 @@ impl Checks {
             );
             match name.zip(value) {
                 Some((name, value)) => drop(map.append(name, value)),
-                None => all = false,
+                None => all_valid = false,
             }
         }
-        all.then_some(map)
+        all_valid.then_some(map)
     }
 }
 
@@ -177,6 +197,7 @@ impl WebApiService for WebApiHandler {
         request: Request<pb::CallRequest>,
     ) -> Result<Response<pb::CallResponse>, Status> {
         let (context, _, request) = split_request(request)?;
-        answer_within(&context, Self::call(self, &context, request).await, MAX_CALL_BYTES)
+        let result = Self::call(self, &context, request).await;
+        answer_within(&context, result, MAX_CALL_BYTES, ANSWER_TOO_LARGE)
     }
 }

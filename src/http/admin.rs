@@ -24,8 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
-    connections::{ConnectionLimits, HttpServer, RequestBody, RequestHandler},
     heads::HeadProblem,
+    http_server::{ConnectionLimits, HttpServer, RequestBody, RequestHandler},
     problem::Problem,
 };
 use crate::{
@@ -114,7 +114,7 @@ impl Readiness {
         let store = Arc::clone(&self.store);
         // The write completes even if the client disconnects. Otherwise its result would be lost, and each
         // disconnecting client would cause another write.
-        let asked = self.writes.spawn(async move {
+        let writing = self.writes.spawn(async move {
             let obstacle = match tokio::time::timeout(STORE_TIMEOUT, store.check_writable()).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
@@ -125,7 +125,7 @@ impl Readiness {
             *last = Some(LastWrite { ended: Instant::now(), obstacle: obstacle.clone() });
             obstacle
         });
-        asked.await.unwrap_or_else(|_| Some("the test write to the store failed".to_owned()))
+        writing.await.unwrap_or_else(|_| Some("the test write to the store failed".to_owned()))
     }
 }
 
@@ -142,7 +142,7 @@ pub struct AdminServer {
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 128,
     // This listener authenticates no clients.
-    unauthenticated: 64,
+    unauthorized_connections: 64,
     max_streams: 8,
     stream_window: 64 * 1024,
     connection_window: 64 * 1024,
@@ -277,14 +277,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn concurrent_probes_share_one_write_a_second() {
         let (store, readiness) = readiness();
-        let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
-        assert!(asked.await.iter().all(Option::is_none));
+        let probes = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
+        assert!(probes.await.iter().all(Option::is_none));
         assert_eq!(store.writes.load(Ordering::SeqCst), 1);
         *store.full.lock().unwrap() = true;
         assert_eq!(readiness.obstacle().await, None);
         tokio::time::advance(WRITE_INTERVAL).await;
-        let asked = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
-        for obstacle in asked.await {
+        let probes = futures_util::future::join_all((0..100).map(|_| readiness.obstacle()));
+        for obstacle in probes.await {
             assert!(obstacle.unwrap().contains("the disk is full"));
         }
         assert_eq!(store.writes.load(Ordering::SeqCst), 2);
@@ -295,8 +295,8 @@ mod tests {
         let (store, readiness) = readiness();
         for _ in 0..3 {
             // The write takes 10 ms.
-            let asked = tokio::time::timeout(Duration::from_millis(1), readiness.obstacle());
-            asked.await.unwrap_err();
+            let probes = tokio::time::timeout(Duration::from_millis(1), readiness.obstacle());
+            probes.await.unwrap_err();
         }
         assert_eq!(readiness.obstacle().await, None);
         assert_eq!(store.writes.load(Ordering::SeqCst), 1);

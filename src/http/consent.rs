@@ -23,14 +23,15 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    around::{ClientAddress, RequestId},
+    middleware::{ClientAddress, RequestId},
     pages::Page,
     problem::Problem,
 };
 use crate::{
+    audit::UnauthenticatedAttempts,
     broker::{
         AuthorizationResponse, BrokerError, CallbackOutcome, CallbackRequest, ConsentEntry,
-        ConsentLinkState, Consents, ReturnTo, UnauthenticatedAttempts,
+        ConsentLinkState, Consents, ReturnTo,
     },
     domain::ConsentId,
 };
@@ -116,13 +117,13 @@ pub(super) async fn proceed(
         return outcomes::link_page(&ConsentLinkState::Unknown).into_response();
     };
     match pages.consents.redirect_to_sign_in(&id, consent_cookie(&headers), &request_id).await {
-        Ok(departure) => {
+        Ok(redirect) => {
             let cookie = format!(
                 "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={}",
-                departure.cookie.expose_secret(),
-                departure.cookie_life.as_secs(),
+                redirect.cookie.expose_secret(),
+                redirect.cookie_life.as_secs(),
             );
-            let mut response = see_other(departure.authorization_uri.expose_secret());
+            let mut response = see_other(redirect.authorization_uri.expose_secret());
             if let Ok(mut cookie) = HeaderValue::from_str(&cookie) {
                 cookie.set_sensitive(true);
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -161,7 +162,7 @@ pub(super) async fn callback(
         tracing::info!(cause, request_id = &*request_id, "a consent was not given");
         return outcomes::invalid_callback_page(&request_id).into_response();
     };
-    let arrival = CallbackRequest {
+    let callback_request = CallbackRequest {
         state,
         response: answer,
         cookie,
@@ -169,21 +170,21 @@ pub(super) async fn callback(
         client_address: client.0.to_string().into(),
         max_wait: QUEUE_TIMEOUT,
     };
-    let arriving = pages.consents.callback(arrival);
-    let Ok(arrived) = tokio::time::timeout(CALLBACK_TIMEOUT, arriving).await else {
+    let completion = pages.consents.callback(callback_request);
+    let Ok(outcome) = tokio::time::timeout(CALLBACK_TIMEOUT, completion).await else {
         return outcomes::timeout_page(&request_id).into_response();
     };
-    let CallbackOutcome { return_to, entry: way, result } = arrived;
+    let CallbackOutcome { return_to, entry, result } = outcome;
     match (&result, return_to) {
         (Ok(_), Some(to)) => match return_uri(&to, "granted") {
             Some(uri) => see_other(&uri),
-            None => outcomes::result_page(&result, way, &request_id).into_response(),
+            None => outcomes::result_page(&result, entry, &request_id).into_response(),
         },
         (result, to) => {
             if matches!(result, Err(BrokerError::ConsentInvalid(_))) {
                 pages.attempts.count_address(client.0);
             }
-            let page = outcomes::result_page(result, way, &request_id);
+            let page = outcomes::result_page(result, entry, &request_id);
             let name = result.as_ref().err().map(outcomes::result_name).unwrap_or_default();
             let back = to.and_then(|to| return_uri(&to, &name));
             match back {

@@ -2,14 +2,15 @@
 //!
 //! The gateway forwards `{method} /{application}/{tenant}/api/…` to the tenant's Web API and adds the credential.
 //! `request` validates the request, `proxy_handler` authorizes and forwards it, `answer` returns the answer, and
-//! `trail` writes the audit events and the log line.
+//! `call_record` writes the audit events and the log line.
 
 mod answer;
+mod call_record;
 mod failure;
+mod peer;
 mod proxy_handler;
 mod request;
 mod stalled_clients;
-mod trail;
 
 use std::{
     io,
@@ -23,13 +24,18 @@ use hyper::{HeaderMap, Request};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{proxy_handler::ProxyHandler, stalled_clients::StalledClientTimeout};
-use super::connections::{
+pub use self::proxy_handler::EgressRules;
+use self::{
+    call_record::CallRecorder, peer::Peer, proxy_handler::ProxyHandler,
+    stalled_clients::StalledClientTimeout,
+};
+use super::http_server::{
     ConnectionLimits, HttpServer, RequestBody, RequestHandler, ThreadsFailed,
 };
 use crate::{
-    access::{Access, CertificateProblem, PeerCertificate},
-    broker::{Egress, Trail, UnauthenticatedAttempts},
+    access::Access,
+    audit::{Trail, UnauthenticatedAttempts},
+    broker::Egress,
     listen::{
         Connection, FrontProxies, IntakeBudget, RequestIdGenerator, ServerTls, client_address,
     },
@@ -43,7 +49,7 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// The limits of the listener. Services keep connections open between calls and transfer documents.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections: 8192,
-    unauthenticated: 128,
+    unauthorized_connections: 128,
     max_streams: STREAMS,
     stream_window: STREAM_WINDOW,
     // Enough for all streams, so that a waiting upload does not block others. A connection uses up to 8 MiB if all
@@ -75,19 +81,8 @@ pub struct EgressPorts {
     pub random: Arc<dyn Random>,
     /// Counts requests.
     pub meter: Arc<dyn Meter>,
-    /// The memory budget of undecided requests.
+    /// The memory budget of unauthorized requests.
     pub intake: Arc<IntakeBudget>,
-}
-
-/// The configuration of the listener.
-#[derive(Debug, Clone)]
-pub struct EgressRules {
-    /// The public base URI of the listener, without a slash at the end. Rewritten links begin with it.
-    pub public_uri: Option<String>,
-    /// The maximum size of a request body, if there is a limit.
-    pub max_body_bytes: Option<u64>,
-    /// The time limit for the start of an answer.
-    pub timeout: Duration,
 }
 
 /// The egress proxy on a bound socket, before it accepts connections.
@@ -98,26 +93,6 @@ pub struct EgressServer {
     intake: Arc<IntakeBudget>,
     handler: Arc<ProxyHandler>,
     requests: TaskTracker,
-}
-
-/// The client of a connection.
-#[derive(Clone)]
-struct Peer {
-    address: IpAddr,
-    /// The address as text, for the audit events.
-    text: Arc<str>,
-    /// The identity in the client certificate, if there is one. It was verified against `client_ca_file`.
-    certificate: Option<Arc<Result<PeerCertificate, CertificateProblem>>>,
-}
-
-impl Peer {
-    /// Returns the client with another address.
-    fn with_address(self, address: IpAddr) -> Self {
-        if address == self.address {
-            return self;
-        }
-        Self { address, text: address.to_string().into(), ..self }
-    }
 }
 
 impl EgressServer {
@@ -133,21 +108,19 @@ impl EgressServer {
         let requests = TaskTracker::new();
         let EgressPorts { access, egress, trail, attempts, clock, random, meter, intake } = ports;
         let ids = RequestIdGenerator::new(clock, &*random);
-        let door = ProxyHandler {
+        let handler = ProxyHandler {
             access,
             egress,
-            trail,
+            recorder: Arc::new(CallRecorder { trail, meter, calls: requests.clone() }),
             attempts,
             ids,
-            meter,
             rules,
             trusted: proxies.trusted.clone(),
-            requests: requests.clone(),
             stalled_clients: StalledClientTimeout::default(),
             copies: CopyBudget::new(COPIES_BYTES),
             cut_off: CancellationToken::new(),
         };
-        Self { listener, tls, proxies, intake, handler: Arc::new(door), requests }
+        Self { listener, tls, proxies, intake, handler: Arc::new(handler), requests }
     }
 
     /// Returns the local address.

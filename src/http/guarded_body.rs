@@ -10,12 +10,12 @@ use http_body::{Frame, SizeHint};
 
 struct GuardedBody<T> {
     body: Body,
-    _held: T,
+    _guard: T,
 }
 
 /// Returns `body`, which drops `held` after it is sent or cancelled.
-pub(super) fn body_with_guard<T: Send + Unpin + 'static>(body: Body, held: T) -> Body {
-    Body::new(GuardedBody { body, _held: held })
+pub(super) fn body_with_guard<T: Send + Unpin + 'static>(body: Body, guard: T) -> Body {
+    Body::new(GuardedBody { body, _guard: guard })
 }
 
 impl<T: Unpin> HttpBody for GuardedBody<T> {

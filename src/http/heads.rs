@@ -9,8 +9,8 @@
 //!
 //! An incomplete head is held in memory that grows as bytes arrive. Over HTTP/1.1 it is at most 32 KiB and one read.
 //! Over HTTP/2 it is at most 96 KiB: a frame of 16 KiB, 48 KiB of a field, and 32 KiB of the fields before it. Only the
-//! list of fields has spare capacity. The HPACK table has at most 4 KiB. All connections share one budget for these bytes; a
-//! connection is closed if the budget is exhausted.
+//! list of fields has spare capacity. The HPACK table has at most 4 KiB. All connections share one budget for these
+//! bytes; a connection is closed if the budget is exhausted.
 //!
 //! A rewritten head may be much larger than the bytes that the client sent, because a reference to the HPACK table has
 //! one byte. At most 64 KiB and one head wait for hyper. Further bytes of the client are processed after hyper has read
@@ -21,13 +21,15 @@ mod fields;
 mod hpack;
 mod http1;
 mod http2;
+mod limits;
+mod output;
 mod problem;
 mod target;
 #[cfg(any(test, fuzzing))]
 mod test_server;
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -35,20 +37,13 @@ use std::{
 use hyper::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(super) use self::problem::HeadProblem;
 #[cfg(fuzzing)]
 pub(crate) use self::test_server::compare;
-use self::{http1::Http1, http2::Http2};
-use crate::listen::{HttpVersion, IntakeExhausted, Reservation, charge_read, poll_read_turn};
-
-/// The maximum size of a request head. Over HTTP/2, each field counts 32 extra bytes (RFC 9113 section 6.5.2).
-pub(super) const MAX_HEAD_BYTES: usize = 32 * 1024;
-
-/// The maximum number of header lines of an HTTP/1.1 request.
-const MAX_HEADER_LINES: usize = 100;
-
-/// The number of bytes that wait for hyper above which no further HTTP/2 frame is read.
-const MAX_READY_BYTES: usize = 64 * 1024;
+use self::{http1::Http1, http2::Http2, output::Output};
+pub(super) use self::{limits::MAX_HEAD_BYTES, problem::HeadProblem};
+use crate::listen::{
+    HttpVersion, IntakeExhausted, Reservation, charge_read, delegate_writes, poll_read_turn,
+};
 
 /// The buffer capacity that is kept for the next rewritten head.
 const MAX_KEPT_CAPACITY: usize = 4096;
@@ -97,38 +92,6 @@ impl HeadParser {
             Self::Http1(heads) => heads.held_bytes(),
             Self::Http2(heads) => heads.held_bytes(),
         }
-    }
-}
-
-/// The output for the bytes of one read.
-struct Output<'a> {
-    /// The length of the start of the input that passes in place.
-    kept: usize,
-    /// Whether no bytes have been removed or inserted yet.
-    in_place: bool,
-    /// The bytes that pass after it.
-    ready: &'a mut Vec<u8>,
-}
-
-impl Output<'_> {
-    /// Passes the next bytes of the input unchanged.
-    fn keep(&mut self, input: &[u8]) {
-        if self.in_place {
-            self.kept += input.len();
-        } else {
-            self.ready.extend_from_slice(input);
-        }
-    }
-
-    /// Passes other bytes instead of the next bytes of the input.
-    fn put(&mut self, bytes: &[u8]) {
-        self.in_place = false;
-        self.ready.extend_from_slice(bytes);
-    }
-
-    /// Removes the next bytes of the input, or holds them.
-    fn drop_input(&mut self) {
-        self.in_place = false;
     }
 }
 
@@ -232,32 +195,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeadFilter<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for HeadFilter<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
+    delegate_writes!();
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn http_texts_name_the_retry_after_header() {
-        let error = BrokerError::UpstreamInvalid("cause".into());
+        let error = BrokerError::upstream_invalid("cause");
         let problem =
             Problem::new(error.reason(), format!("{}; {}", error.message(), error.mend()));
         assert!(

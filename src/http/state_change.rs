@@ -11,11 +11,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
-    around::ClientAddress, problem::Problem, webhook_body::read_body,
-    webhooks::without_byte_order_mark,
+    middleware::ClientAddress,
+    problem::Problem,
+    webhook_body::{read_body, without_byte_order_mark},
 };
 use crate::{
-    broker::{NotificationRejected, StateChange, StateHints, UnauthenticatedAttempts},
+    audit::UnauthenticatedAttempts,
+    broker::{NotificationRejected, StateChange, StateHints},
     domain::{ContextIdentifier, Reason},
 };
 

@@ -35,3 +35,8 @@ pub(super) async fn read_body(request: Request) -> Result<Bytes, Problem> {
         }
     }
 }
+
+/// Returns the body without a byte order mark, which some writers of JSON put before it (RFC 8259 section 8.1).
+pub(super) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}

@@ -10,9 +10,14 @@ use axum::{
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{around::ClientAddress, problem::Problem, webhook_body::read_body};
+use super::{
+    middleware::ClientAddress,
+    problem::Problem,
+    webhook_body::{read_body, without_byte_order_mark},
+};
 use crate::{
-    broker::{AssociateHints, UnauthenticatedAttempts},
+    audit::UnauthenticatedAttempts,
+    broker::AssociateHints,
     domain::{ApplicationId, ContextIdentifier, Reason, TenantName},
     ports::WebhookVerifier,
 };
@@ -107,11 +112,6 @@ fn single_signature(request: &Request) -> Option<Vec<u8>> {
         (Some(signature), None) => Some(signature.as_bytes().to_vec()),
         _ => None,
     }
-}
-
-/// Returns the body without a byte order mark, which some writers of JSON put before it (RFC 8259 section 8.1).
-pub(super) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 fn read(body: &[u8]) -> Option<(ContextIdentifier, Uuid, Event)> {

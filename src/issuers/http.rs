@@ -72,20 +72,20 @@ impl Http {
     ) -> Result<Vec<u8>, JwksError> {
         let failed = |why: String| JwksError(format!("{uri}: {why}"));
         let fault = |fault: Fault| failed(fault_message(&fault, self.has_ca_file));
-        let late = |_| fault(Fault::Timeout(TIMEOUT));
+        let timed_out = |_| fault(Fault::Timeout(TIMEOUT));
         let until = Instant::now() + TIMEOUT;
         let mut request = Request::get(uri.as_str(), document.accept());
         if let Some(token) = token {
             request = request.header("authorization", token.clone());
         }
-        let response = timeout_at(until, self.client.send(request)).await.map_err(late)?;
+        let response = timeout_at(until, self.client.send(request)).await.map_err(timed_out)?;
         let mut response = response.map_err(fault)?;
         if !response.status.is_success() {
             return Err(failed(status_error(response.status, token.is_some())));
         }
         let mut body = Vec::new();
         loop {
-            let chunk = timeout_at(until, response.chunk()).await.map_err(late)?;
+            let chunk = timeout_at(until, response.chunk()).await.map_err(timed_out)?;
             let Some(chunk) = chunk.map_err(fault)? else { break };
             if body.len() + chunk.len() > MAX_BODY_BYTES {
                 return Err(failed("the response is larger than 256 KiB".to_owned()));

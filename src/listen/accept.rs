@@ -13,16 +13,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ALPN_HTTP_2, FrontProxies, IntakeBudget, Protocol, ServerTls,
+    ALPN_HTTP_2, FrontProxies, IntakeBudget, OPENING_TIME, Protocol, ServerTls,
     connection::{Connection, HttpVersion, Stream},
-    connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
+    connection_limiter::{ConnectionLimiter, ConnectionSlot},
     proxy_protocol::{ProxyHeaderError, read_client, reject_header},
     tls::ClientTrust,
-    waiting_room::WaitingConnections,
+    waiting_room::{QueueFull, WaitingConnections},
 };
-
-/// The time limit from the TCP connection to the first bytes of HTTP.
-pub(super) const OPENING_TIME: Duration = Duration::from_secs(10);
 
 /// The maximum number of connections in handshake; others wait in the listen queue of the system.
 const MAX_OPENINGS: usize = 1024;
@@ -45,7 +42,7 @@ enum RejectReason {
     #[error("the client did not send HTTP/2")]
     NotHttp2,
     #[error(transparent)]
-    TooMany(#[from] TooManyConnections),
+    QueueFull(#[from] QueueFull),
     #[error("the handshake was not complete when another address needed the connection slot")]
     Evicted,
     #[error(transparent)]
@@ -65,8 +62,8 @@ pub struct Acceptor {
     /// The proxies in front of the listener.
     pub proxies: FrontProxies,
     /// The limit of connections without a permitted request.
-    pub strangers: usize,
-    /// The memory budget of their requests.
+    pub unauthorized_connections: usize,
+    /// The memory budget of unauthorized requests.
     pub intake: Arc<IntakeBudget>,
     /// Stops the accept loop.
     pub stop: CancellationToken,
@@ -98,8 +95,8 @@ impl Admission {
         match self.limiter.take(client.ip()) {
             Ok(slot) => self.open((tcp, slot), client, opening),
             Err(_) => {
-                if let Err(too_many) = self.waiting.push(tcp, client) {
-                    self.reject_log.refused(client, &too_many.into());
+                if let Err(full) = self.waiting.push(tcp, client) {
+                    self.reject_log.log_rejection(client, &full.into());
                 }
             }
         }
@@ -137,8 +134,11 @@ impl Acceptor {
     /// Sends each opened connection to `opened`, until the loop is stopped or the receiver is dropped.
     pub async fn run(self, opened: mpsc::Sender<Connection>) {
         // Dropped at the end, with all connections that are not open yet.
-        let mut arrivals = Admission {
-            limiter: ConnectionLimiter::new(self.strangers, Arc::clone(&self.intake)),
+        let mut admission = Admission {
+            limiter: ConnectionLimiter::new(
+                self.unauthorized_connections,
+                Arc::clone(&self.intake),
+            ),
             waiting: WaitingConnections::default(),
             openings: JoinSet::new(),
             reject_log: RejectLog::new(self.name),
@@ -150,34 +150,34 @@ impl Acceptor {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = opened.closed() => break,
-                () = arrivals.waiting.wait_for_next_check() => {
-                    for (tcp, client, slot) in arrivals.waiting.take_admitted(&arrivals.limiter) {
-                        arrivals.open((tcp, slot), client, self.opening_settings());
+                () = admission.waiting.wait_for_next_check() => {
+                    for (tcp, client, slot) in admission.waiting.take_admitted(&admission.limiter) {
+                        admission.open((tcp, slot), client, self.opening_settings());
                     }
                 }
-                Some(ended) = arrivals.openings.join_next() => {
-                    if let Ok(Some((client, refused))) = ended {
-                        arrivals.reject_log.refused(client, &refused);
+                Some(ended) = admission.openings.join_next() => {
+                    if let Ok(Some((client, reason))) = ended {
+                        admission.reject_log.log_rejection(client, &reason);
                     }
                 }
                 Some(read) = headers.join_next() => {
                     match read {
-                        Ok(Ok((tcp, client))) => arrivals.admit(tcp, client, self.opening_settings()),
-                        Ok(Err((peer, refused))) => arrivals.reject_log.refused(peer, &refused),
+                        Ok(Ok((tcp, client))) => admission.admit(tcp, client, self.opening_settings()),
+                        Ok(Err((peer, reason))) => admission.reject_log.log_rejection(peer, &reason),
                         Err(_) => {}
                     }
                 }
                 accepted = self.accept(),
-                    if arrivals.openings.len() + headers.len() < MAX_OPENINGS =>
+                    if admission.openings.len() + headers.len() < MAX_OPENINGS =>
                 {
                     match accepted {
                         Ok((tcp, peer)) if self.expects_proxy_header(peer) => {
                             headers.spawn(read_proxy_header(tcp, peer));
                         }
-                        Ok((tcp, peer)) => arrivals.admit(tcp, peer, self.opening_settings()),
+                        Ok((tcp, peer)) => admission.admit(tcp, peer, self.opening_settings()),
                         Err(error) if concerns_one_connection(&error) => {}
                         Err(error) => {
-                            arrivals.reject_log.cannot_accept(&error);
+                            admission.reject_log.log_accept_error(&error);
                             tokio::select! {
                                 () = self.stop.cancelled() => break,
                                 () = sleep(ACCEPT_PAUSE) => {}
@@ -207,14 +207,14 @@ async fn read_proxy_header(
     proxy: SocketAddr,
 ) -> Result<(TcpStream, SocketAddr), (SocketAddr, RejectReason)> {
     let client = read_client(&mut tcp, proxy).await;
-    client.map(|client| (tcp, client)).map_err(|refused| (proxy, refused.into()))
+    client.map(|client| (tcp, client)).map_err(|reason| (proxy, reason.into()))
 }
 
 impl From<ProxyHeaderError> for RejectReason {
-    fn from(refused: ProxyHeaderError) -> Self {
-        match refused {
+    fn from(reason: ProxyHeaderError) -> Self {
+        match reason {
             ProxyHeaderError::Gone(_) => Self::Disconnected,
-            refused => Self::ProxyHeader(refused),
+            reason => Self::ProxyHeader(reason),
         }
     }
 }
@@ -236,7 +236,7 @@ async fn open_and_send(
             let _ = opened.send(connection).await;
             None
         }
-        Ok(Err(refused)) => Some((address, refused)),
+        Ok(Err(reason)) => Some((address, reason)),
         Err(_) => Some((address, RejectReason::Disconnected)),
     }
 }
@@ -264,13 +264,13 @@ async fn open(
             Stream::Tls(Box::new(tls))
         }
     };
-    let shown = client_trust.and_then(|trust| stream.client_chain(trust));
-    let begun =
+    let chain = client_trust.and_then(|trust| stream.client_chain(trust));
+    let connection =
         Connection::detect_version(stream, address, slot, stop).await.map_err(handshake_failed)?;
-    if protocol == Protocol::Http2 && begun.version() != HttpVersion::Http2 {
+    if protocol == Protocol::Http2 && connection.version() != HttpVersion::Http2 {
         return Err(RejectReason::NotHttp2);
     }
-    Ok(begun.with_client_chain(shown))
+    Ok(connection.with_client_chain(chain))
 }
 
 /// Port probes connect and disconnect every few seconds, so a disconnect is not logged as a failed handshake.
@@ -295,16 +295,16 @@ impl RejectLog {
         Self { listener, next: None, left_out: 0 }
     }
 
-    fn refused(&mut self, peer: SocketAddr, refused: &RejectReason) {
+    fn log_rejection(&mut self, peer: SocketAddr, reason: &RejectReason) {
         let listener = self.listener;
-        if matches!(refused, RejectReason::Disconnected) {
-            tracing::debug!(listener, %peer, why = %refused, "connection not opened");
+        if matches!(reason, RejectReason::Disconnected) {
+            tracing::debug!(listener, %peer, why = %reason, "connection not opened");
         } else if let Some(left_out) = self.suppressed_if_due() {
-            tracing::info!(listener, %peer, why = %refused, left_out, "connection refused");
+            tracing::info!(listener, %peer, why = %reason, left_out, "connection refused");
         }
     }
 
-    fn cannot_accept(&mut self, error: &io::Error) {
+    fn log_accept_error(&mut self, error: &io::Error) {
         if let Some(left_out) = self.suppressed_if_due() {
             let listener = self.listener;
             tracing::error!(listener, %error, left_out, "cannot accept connections; retrying");

@@ -18,8 +18,8 @@ pub const MAX_CANCELLED_STREAMS: usize = 2048;
 
 /// Stream errors for which the server resets a stream, over the life of one connection.
 ///
-/// Rejected uploads count too, although their clients broke no rule: h2 remembers 50 streams that it has reset, for 1
-/// s, and counts each DATA frame of any other. The limit costs no memory, because it is a counter.
+/// Rejected uploads count too, although their clients broke no rule: h2 ignores DATA frames only for the last 50
+/// streams that it reset, for 1 s; it counts every later one. The limit costs no memory, because it is a counter.
 pub const MAX_STREAM_ERRORS: usize = 1024 * 1024;
 
 /// The units of the cooperative budget that tokio gives a task for each turn, which is one poll by the runtime.
@@ -32,6 +32,10 @@ const BYTES_PER_UNIT: usize = 1024;
 /// nothing, and its connection would not end at its maximum age.
 const RESERVED_UNITS: usize = 8;
 
+/// The bytes that one turn reads of an unauthorized connection of an unknown address. Every such connection may read
+/// before the first of its requests is rejected, so this limits the memory of all their requests together.
+pub(crate) const UNAUTHORIZED_READ_BYTES: usize = 1024;
+
 /// Ready while the task may read in this turn. Otherwise wakes the task for the next turn. Between two turns the server
 /// takes new streams from the queue, and other tasks run.
 ///
@@ -43,6 +47,11 @@ pub(crate) fn poll_read_turn(context: &mut Context<'_>) -> Poll<()> {
 /// Charges the budget for bytes that the task has read, about 120 KiB in one turn.
 pub(crate) fn charge_read(bytes: usize) {
     spend(bytes / BYTES_PER_UNIT);
+}
+
+/// Ends the turn for reads.
+pub(crate) fn end_read_turn() {
+    spend(TURN_UNITS);
 }
 
 fn spend(units: usize) {
@@ -101,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn a_turn_that_has_ended_leaves_units_for_writes() {
         let left = in_one_turn(|context| {
-            charge_read(TURN_UNITS * BYTES_PER_UNIT);
+            end_read_turn();
             assert!(poll_read_turn(context).is_pending());
             poll_units(RESERVED_UNITS, context).is_ready()
         });

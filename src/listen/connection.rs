@@ -19,8 +19,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
-    cancelled::{charge_read, poll_read_turn},
+    cancelled::{UNAUTHORIZED_READ_BYTES, charge_read, end_read_turn, poll_read_turn},
     connection_limiter::ConnectionSlot,
+    delegate::delegate_writes,
     intake_budget::Reservation,
     tls::{ClientChain, ClientTrust},
 };
@@ -90,7 +91,8 @@ pub struct ClientSlot(Arc<ConnectionSlot>);
 enum ShutdownWait {
     Serving(Pin<Box<WaitForCancellationFutureOwned>>),
     AwaitingPeer(Pin<Box<Sleep>>),
-    Answered,
+    /// The peer has sent a sign of life, or its version of HTTP has none.
+    NoLimit,
 }
 
 impl Connection {
@@ -123,7 +125,7 @@ impl Connection {
         let shutdown_wait = match version {
             HttpVersion::Http2 => ShutdownWait::Serving(Box::pin(stop.cancelled_owned())),
             // An HTTP/1.1 client sends nothing while it waits for a response, and there is no PING to probe it with.
-            HttpVersion::Http1 => ShutdownWait::Answered,
+            HttpVersion::Http1 => ShutdownWait::NoLimit,
         };
         let slot = EvictableSlot::new(slot);
         let (chain, attachment) = (None, ());
@@ -242,7 +244,7 @@ impl PeekedBytes {
 impl ShutdownWait {
     fn peer_sent_bytes(&mut self) {
         if matches!(self, Self::AwaitingPeer(_)) {
-            *self = Self::Answered;
+            *self = Self::NoLimit;
         }
     }
 
@@ -254,8 +256,36 @@ impl ShutdownWait {
         }
         match self {
             Self::AwaitingPeer(timer) => timer.as_mut().poll(context),
-            Self::Serving(_) | Self::Answered => Poll::Pending,
+            Self::Serving(_) | Self::NoLimit => Poll::Pending,
         }
+    }
+}
+
+impl<A: Unpin> Connection<A> {
+    /// Reads as many bytes as the turn of the task allows. A connection of HTTP/1.1 carries one request at a time, and
+    /// needs no limit.
+    fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = Pin::new(&mut self.stream);
+        if self.version == HttpVersion::Http1 {
+            return stream.poll_read(context, buffer);
+        }
+        if self.slot.held.is_known() {
+            let before = buffer.filled().len();
+            ready!(stream.poll_read(context, buffer))?;
+            charge_read(buffer.filled().len() - before);
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; UNAUTHORIZED_READ_BYTES];
+        let room = buffer.remaining().min(bytes.len());
+        let mut part = ReadBuf::new(bytes.get_mut(..room).unwrap_or_default());
+        ready!(stream.poll_read(context, &mut part))?;
+        buffer.put_slice(part.filled());
+        end_read_turn();
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -269,22 +299,19 @@ impl<A: Unpin> AsyncRead for Connection<A> {
         if this.peeked.replay(buffer) {
             return Poll::Ready(Ok(()));
         }
+        // Checked before the read, so that a client that never stops to send is evicted, too.
+        if this.slot.poll_evicted(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if this.version == HttpVersion::Http2 {
             ready!(poll_read_turn(context));
         }
-        let before = buffer.filled().len();
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
+        match this.poll_stream(context, buffer) {
             Poll::Ready(read) => {
-                if this.version == HttpVersion::Http2 {
-                    charge_read(buffer.filled().len() - before);
-                }
                 this.shutdown_wait.peer_sent_bytes();
                 Poll::Ready(read)
             }
             Poll::Pending => {
-                if this.slot.poll_evicted(context).is_ready() {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
                 ready!(this.shutdown_wait.poll(context));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
@@ -293,32 +320,10 @@ impl<A: Unpin> AsyncRead for Connection<A> {
 }
 
 impl<A: Unpin> AsyncWrite for Connection<A> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
+    delegate_writes!();
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

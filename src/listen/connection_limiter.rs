@@ -1,11 +1,11 @@
 //! Limits connections without a permitted request, and shares them fairly between addresses.
 //!
-//! A connection is a stranger's until its first permitted request. Strangers share a fixed number of slots. When all
-//! are taken, the address with the most strangers loses its oldest one. So no address can block others with idle
+//! A connection is unauthorized until its first permitted request. Unauthorized connections share a fixed number of
+//! slots. When all are taken, the address with the most loses its oldest one. So no address can block others with idle
 //! connections.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::intake_budget::{ConnectionUsage, IntakeBudget, Reservation, SourceUsage};
 use crate::domain::client_network;
 
-/// The slots for strangers of one listener.
+/// The slots for unauthorized connections of one listener.
 #[derive(Clone)]
 pub(super) struct ConnectionLimiter {
     capacity: usize,
@@ -28,30 +28,22 @@ pub(super) struct ConnectionLimiter {
 /// The slots that are taken.
 #[derive(Default)]
 struct Slots {
-    /// The number of strangers, over all addresses.
+    /// The number of unauthorized connections, over all addresses.
     taken: usize,
     /// The sequence number of the next slot. A lower number is older.
     next: u64,
-    addresses: HashMap<IpAddr, Address>,
-}
-
-/// The connections of one address. An IPv6 address stands for its /64 network.
-#[derive(Default)]
-struct Address {
-    /// The strangers among them, oldest first.
-    strangers: BTreeMap<u64, Stranger>,
-    /// All connections of the address.
-    connections: usize,
+    /// The unauthorized connections of each address, oldest first. An IPv6 address stands for its /64 network.
+    addresses: HashMap<IpAddr, BTreeMap<u64, UnauthorizedConnection>>,
 }
 
 /// A connection without a permitted request.
-struct Stranger {
+struct UnauthorizedConnection {
     since: Instant,
     evicted: CancellationToken,
     usage: Arc<ConnectionUsage>,
 }
 
-impl Stranger {
+impl UnauthorizedConnection {
     /// Returns whether it has had enough time to send a request that is permitted.
     fn is_evictable(&self, now: Instant) -> bool {
         let time = if self.usage.is_busy() { DECISION_TIME } else { FIRST_REQUEST_TIME };
@@ -69,29 +61,26 @@ pub(super) struct ConnectionSlot {
     usage: Arc<ConnectionUsage>,
 }
 
-/// A stranger that has sent nothing keeps its slot for this long while others of its address wait for one.
+/// The time for which a connection without a request keeps its slot while others of its address wait for one.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(2);
-/// A stranger with a request keeps its slot for this long: the keys of its issuer may have to be fetched.
+/// The same time for a connection with a request: the keys of its issuer may have to be fetched.
 const DECISION_TIME: Duration = Duration::from_secs(8);
 
-/// All slots are taken, and this address holds the most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "too many connections without a permitted request, most of them from this address; close idle \
-     connections, or send a permitted request on each"
-)]
+/// All slots are taken. This address holds its share, and its oldest connection may not be evicted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooManyConnections;
 
 impl ConnectionLimiter {
-    /// Returns a limiter with `capacity` slots for strangers, whose requests are charged to `intake`.
+    /// Returns a limiter with `capacity` slots for unauthorized connections, whose requests are charged to `intake`.
     pub(super) fn new(capacity: usize, intake: Arc<IntakeBudget>) -> Self {
         Self { capacity, intake, slots: Arc::default() }
     }
 
-    /// Takes a slot for a new connection. If all are taken, evicts the oldest stranger of the address with the most.
+    /// Takes a slot for a new connection. If all are taken, evicts the oldest connection of the address with the most,
+    /// or of this address.
     ///
     /// # Errors
-    /// If that is this address, and its oldest stranger has had no time for a request yet.
+    /// If this address would lose its oldest connection, which has had no time for a request yet.
     pub(super) fn take(&self, address: IpAddr) -> Result<Arc<ConnectionSlot>, TooManyConnections> {
         let (address, now) = (client_network(address), Instant::now());
         let mut slots = self.lock();
@@ -102,11 +91,13 @@ impl ConnectionLimiter {
         slots.next += 1;
         let number = slots.next;
         let evicted = CancellationToken::new();
-        let entry = slots.addresses.entry(address).or_default();
         let usage = Arc::<ConnectionUsage>::default();
-        let stranger = Stranger { since: now, evicted: evicted.clone(), usage: Arc::clone(&usage) };
-        entry.strangers.insert(number, stranger);
-        entry.connections += 1;
+        let connection = UnauthorizedConnection {
+            since: now,
+            evicted: evicted.clone(),
+            usage: Arc::clone(&usage),
+        };
+        slots.addresses.entry(address).or_default().insert(number, connection);
         drop(slots);
         let source = self.intake.source(address);
         Ok(Arc::new(ConnectionSlot {
@@ -125,49 +116,55 @@ impl ConnectionLimiter {
 }
 
 impl Slots {
-    /// Evicts the oldest stranger of the address that has the most strangers.
+    /// Evicts a connection for one of the address `newcomer`.
     fn evict_oldest_for(
         &mut self,
         newcomer: IpAddr,
         now: Instant,
     ) -> Result<(), TooManyConnections> {
-        let own = self.strangers_of(newcomer);
-        let most = |(address, entry): (&IpAddr, &Address)| {
-            let (oldest, _) = entry.strangers.first_key_value()?;
-            Some((entry.strangers.len(), std::cmp::Reverse(*oldest), *address))
+        let own = self.count_of(newcomer);
+        let most = |(address, connections): (&IpAddr, &BTreeMap<u64, UnauthorizedConnection>)| {
+            let (oldest, _) = connections.first_key_value()?;
+            Some((connections.len(), std::cmp::Reverse(*oldest), *address))
         };
         let (count, _, largest) =
             self.addresses.iter().filter_map(most).max().ok_or(TooManyConnections)?;
-        // The address that loses a slot must keep at least as many as the new one gets.
+        // An address without a slot always gets one. Otherwise the largest address loses a slot only if it keeps at
+        // least as many as the newcomer then has; else the newcomer loses its own oldest one.
         let own_turn = own + 1 >= count && own > 0;
         let loser = if own_turn { newcomer } else { largest };
-        let strangers = &mut self.addresses.get_mut(&loser).ok_or(TooManyConnections)?.strangers;
-        let oldest = strangers.first_entry().ok_or(TooManyConnections)?;
-        if own_turn && !oldest.get().is_evictable(now) {
+        let connections = self.addresses.get(&loser).ok_or(TooManyConnections)?;
+        let (number, oldest) = connections.first_key_value().ok_or(TooManyConnections)?;
+        if own_turn && !oldest.is_evictable(now) {
             return Err(TooManyConnections);
         }
-        oldest.remove().evicted.cancel();
-        self.taken -= 1;
+        oldest.evicted.cancel();
+        let number = *number;
+        self.free(loser, number);
         Ok(())
     }
 
-    fn strangers_of(&self, address: IpAddr) -> usize {
-        self.addresses.get(&address).map_or(0, |entry| entry.strangers.len())
+    fn count_of(&self, address: IpAddr) -> usize {
+        self.addresses.get(&address).map_or(0, BTreeMap::len)
     }
 
     /// Frees the slot, if it has not been evicted.
     fn free(&mut self, address: IpAddr, number: u64) {
-        let entry = self.addresses.get_mut(&address);
-        if entry.is_some_and(|entry| entry.strangers.remove(&number).is_some()) {
+        let Some(connections) = self.addresses.get_mut(&address) else { return };
+        if connections.remove(&number).is_some() {
             self.taken -= 1;
+        }
+        if connections.is_empty() {
+            self.addresses.remove(&address);
         }
     }
 }
 
 impl ConnectionSlot {
-    /// Frees the slot for another stranger, because a request of this connection was permitted.
+    /// Frees the slot for another connection, because a request of this connection was permitted.
     pub(super) fn permit(&self) {
         if self.usage.permit() {
+            self.limiter.intake.remember(&self.source);
             self.limiter.lock().free(self.address, self.number);
         }
     }
@@ -175,6 +172,11 @@ impl ConnectionSlot {
     /// Returns whether a request of the connection was permitted.
     pub(super) fn is_permitted(&self) -> bool {
         self.usage.is_permitted()
+    }
+
+    /// Returns whether a request of the connection, or lately one of its address, was permitted.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_permitted() || self.source.is_known()
     }
 
     /// Returns the token that is cancelled when the slot is evicted.
@@ -199,14 +201,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut slots = self.limiter.lock();
-        slots.free(self.address, self.number);
-        if let Entry::Occupied(mut entry) = slots.addresses.entry(self.address) {
-            entry.get_mut().connections -= 1;
-            if entry.get().connections == 0 {
-                entry.remove();
-            }
-        }
+        self.limiter.lock().free(self.address, self.number);
     }
 }
 
@@ -266,11 +261,11 @@ mod tests {
         let permitted = take(&limiter, 1);
         permitted.permit();
         permitted.permit();
-        let stranger = take(&limiter, 1);
+        let unauthorized = take(&limiter, 1);
         let newcomer = take(&limiter, 2);
-        assert!(stranger.evicted().is_cancelled());
+        assert!(unauthorized.evicted().is_cancelled());
         assert!(!permitted.evicted().is_cancelled() && !newcomer.evicted().is_cancelled());
-        drop((permitted, stranger, newcomer));
+        drop((permitted, unauthorized, newcomer));
         let slots = limiter.lock();
         assert_eq!((slots.taken, slots.addresses.len()), (0, 0));
     }
@@ -282,6 +277,6 @@ mod tests {
         let _held = [take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap()];
         assert!(take("2001:db8::3").is_err());
         let _mapped = take("::ffff:192.0.2.1").unwrap();
-        assert_eq!(limiter.lock().strangers_of(address(1)), 1);
+        assert_eq!(limiter.lock().count_of(address(1)), 1);
     }
 }

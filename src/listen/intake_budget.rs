@@ -1,7 +1,7 @@
 //! Limits the bytes of requests that are held before an authorization decision, over all listeners.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -11,27 +11,33 @@ use std::{
 
 use crate::domain::client_network;
 
-/// The memory of all undecided requests on connections without a permitted request ("strangers"). With the memory of
-/// the connections themselves, strangers cost less than 48 MiB.
-const STRANGERS_BYTES: usize = 10 * 1024 * 1024;
+/// The memory of all requests on unauthorized connections. With the memory of the connections themselves, this is less
+/// than 48 MiB.
+const UNAUTHORIZED_BYTES: usize = 14 * 1024 * 1024;
 
-/// The bytes that the requests of one stranger's connection may always hold: a first call with its headers. The slots
-/// for strangers on all listeners take 7 MiB.
+/// The bytes that the requests of one unauthorized connection may always hold: a first call with its headers. The slots
+/// for unauthorized connections on all listeners take 7 MiB.
 const FLOOR_BYTES: usize = 16 * 1024;
 
-/// The memory of all undecided requests on the other connections. One address may hold half of it, which is room for
+/// The memory of all unauthorized requests on the other connections. One address may hold half of it, which is room for
 /// sixteen requests of the maximum size.
 const PERMITTED_BYTES: usize = 2 * 16 * (4 * 1024 + 256) * 1024;
 
-/// The bytes that all undecided requests share. Clients on whose connection a request was permitted have a budget of
-/// their own, so that strangers cannot keep them out.
+/// The addresses that are remembered because a request of theirs was permitted. They are the latest ones.
+const KNOWN_SOURCES: usize = 1024;
+
+/// The bytes that all unauthorized requests share. Connections with a permitted request, and those of an address with
+/// one, have a budget of their own, so that unauthorized connections cannot keep them out.
 #[derive(Debug)]
 pub struct IntakeBudget {
-    strangers: Pool,
+    unauthorized: Pool,
     permitted: Pool,
     floor: usize,
     /// The bytes that each address holds, over all listeners. Unused entries are removed before the map grows.
     sources: Mutex<HashMap<IpAddr, Weak<SourceUsage>>>,
+    /// The addresses with a permitted request, oldest first. A service that opens many connections at once sends the
+    /// headers of all its calls before the first message, which is more than an unknown address may hold.
+    known_sources: Mutex<VecDeque<Arc<SourceUsage>>>,
 }
 
 #[derive(Debug)]
@@ -40,17 +46,26 @@ struct Pool {
     held: AtomicUsize,
 }
 
-/// The bytes that the undecided requests of one address hold.
+/// The bytes that the unauthorized requests of one address hold.
 #[derive(Debug, Default)]
 pub(super) struct SourceUsage {
-    strangers: AtomicUsize,
+    unauthorized: AtomicUsize,
     permitted: AtomicUsize,
+    /// Whether a request of the address was permitted.
+    known: AtomicBool,
+}
+
+impl SourceUsage {
+    /// Returns whether a request of the address was permitted lately.
+    pub(super) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
 }
 
 /// The usage of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionUsage {
-    /// The bytes that its undecided requests hold.
+    /// The bytes that its unauthorized requests hold.
     held: AtomicUsize,
     permitted: AtomicBool,
 }
@@ -80,7 +95,7 @@ pub struct Reservation {
     budget: Arc<IntakeBudget>,
     source: Arc<SourceUsage>,
     connection: Arc<ConnectionUsage>,
-    /// Whether the bytes are those of a permitted connection.
+    /// Whether the bytes are those of a permitted connection, or of an address with one.
     permitted: bool,
     bytes: usize,
 }
@@ -92,16 +107,31 @@ pub struct IntakeExhausted;
 
 impl Default for IntakeBudget {
     fn default() -> Self {
-        Self::new(STRANGERS_BYTES, PERMITTED_BYTES, FLOOR_BYTES)
+        Self::new(UNAUTHORIZED_BYTES, PERMITTED_BYTES, FLOOR_BYTES)
     }
 }
 
 impl IntakeBudget {
     /// Returns a budget of these numbers of bytes.
-    fn new(strangers: usize, permitted: usize, floor: usize) -> Self {
+    fn new(unauthorized: usize, permitted: usize, floor: usize) -> Self {
         let pool = |limit| Pool { limit, held: AtomicUsize::new(0) };
-        let sources = Mutex::default();
-        Self { strangers: pool(strangers), permitted: pool(permitted), floor, sources }
+        let (sources, known_sources) = (Mutex::default(), Mutex::default());
+        let (unauthorized, permitted) = (pool(unauthorized), pool(permitted));
+        Self { unauthorized, permitted, floor, sources, known_sources }
+    }
+
+    /// Records that a request of an address was permitted. Forgets the oldest such address if there are too many.
+    pub(super) fn remember(&self, source: &Arc<SourceUsage>) {
+        if source.is_known() || source.known.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut known = self.known_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push_back(Arc::clone(source));
+        if known.len() > KNOWN_SOURCES
+            && let Some(oldest) = known.pop_front()
+        {
+            oldest.known.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Returns the usage of an address. An IPv6 address stands for its /64 network.
@@ -132,14 +162,14 @@ impl IntakeBudget {
 
 impl Reservation {
     /// Reserves more bytes. An address may hold at most as much as the budget then has left: the first greedy address
-    /// gets half, the next one half of the rest. Each connection of a stranger always gets the floor.
+    /// gets half, the next one half of the rest. Each unauthorized connection always gets the floor.
     ///
     /// # Errors
     /// If there is no room. The reservation then keeps its size.
     pub fn grow(&mut self, bytes: usize) -> Result<(), IntakeExhausted> {
         if self.bytes == 0 {
             // A request of the connection may have been permitted since the last time.
-            self.permitted = self.connection.is_permitted();
+            self.permitted = self.connection.is_permitted() || self.source.is_known();
         }
         let (pool, source) = self.counters();
         let add = |to: &AtomicUsize| to.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
@@ -169,11 +199,16 @@ impl Reservation {
         }
     }
 
+    /// Releases the bytes, because policy permits the request, and remembers the address.
+    pub(super) fn permit(self) {
+        self.budget.remember(&self.source);
+    }
+
     fn counters(&self) -> (&Pool, &AtomicUsize) {
         if self.permitted {
             (&self.budget.permitted, &self.source.permitted)
         } else {
-            (&self.budget.strangers, &self.source.strangers)
+            (&self.budget.unauthorized, &self.source.unauthorized)
         }
     }
 
@@ -227,12 +262,12 @@ mod tests {
         }
         assert_eq!(taken, [512, 256, 128]);
         drop(held);
-        assert_eq!(budget.strangers.held.load(Ordering::Relaxed), 0);
-        assert_eq!(budget.source(address(0)).strangers.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.unauthorized.held.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.source(address(0)).unauthorized.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn a_strangers_connection_gets_the_floor_if_the_budget_is_used_up() {
+    fn an_unauthorized_connection_gets_the_floor_if_the_budget_is_used_up() {
         let budget = Arc::new(IntakeBudget::new(100, 0, 10));
         let _greedy: Vec<_> = (0..20).filter_map(|host| reserve(&budget, host, 50)).collect();
         let connection = Arc::default();
@@ -256,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_do_not_use_the_budget_of_permitted_connections() {
+    fn unauthorized_connections_do_not_use_the_budget_of_permitted_ones() {
         let budget = Arc::new(IntakeBudget::new(100, 100, 0));
         let connection = Arc::<ConnectionUsage>::default();
         let mut reservation = reserve_on(&budget, &connection, 1, 50).unwrap();
@@ -268,6 +303,32 @@ mod tests {
         reservation.resize(0).unwrap();
         assert!(reservation.grow(1).is_err());
         assert!(reserve(&budget, 2, 50).is_some());
+    }
+
+    #[test]
+    fn new_connections_of_a_known_address_use_the_budget_of_permitted_connections() {
+        let budget = Arc::new(IntakeBudget::new(0, 100, 0));
+        assert!(reserve(&budget, 1, 10).is_none());
+        budget.reservation(budget.source(address(1)), &Arc::default()).permit();
+        assert!(reserve(&budget, 1, 10).is_some());
+        assert!(reserve(&budget, 2, 10).is_none());
+    }
+
+    #[test]
+    fn forgets_the_oldest_known_address_beyond_the_limit() {
+        let budget = IntakeBudget::new(0, 0, 0);
+        let network = |number: u32| budget.source(IpAddr::from(number.to_be_bytes()));
+        (0..=1024).for_each(|number| budget.remember(&network(number)));
+        assert_eq!([0, 1, 1024].map(|number| network(number).is_known()), [false, true, true]);
+    }
+
+    #[test]
+    fn the_documentation_names_the_same_sizes() {
+        let page = include_str!("../../docs/reference/limits.md");
+        let [unauthorized, permitted] =
+            [UNAUTHORIZED_BYTES, PERMITTED_BYTES].map(|bytes| bytes >> 20);
+        let limits = format!("{unauthorized} MiB in total, and {permitted} MiB on connections");
+        assert!(page.contains(&limits), "{limits}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The id of a request in the log, in the audit log and in the response.
+//! The id of a request in the log, in the audit trail and in the response.
 
 use std::sync::{
     Arc,
@@ -17,8 +17,8 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// Generates request ids.
 ///
-/// Generated ids are a counter with a random start. They must be unique but not hard to guess, and random bytes for
-/// each request cost measurable time.
+/// Generated ids are a counter with a random start. They must be unique; they need not be hard to guess. Random bytes
+/// for each request would cost measurable time.
 pub struct RequestIdGenerator {
     clock: Arc<dyn Clock>,
     first: u128,

@@ -1,4 +1,5 @@
-//! Connections that wait for a slot of the [`ConnectionLimiter`]: their address already holds the most slots.
+//! Connections that wait for a slot of the [`ConnectionLimiter`], because their address holds its share of the slots.
+//! All addresses share one queue.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -14,8 +15,8 @@ use tokio::{
 };
 
 use super::{
-    accept::OPENING_TIME,
-    connection_limiter::{ConnectionLimiter, ConnectionSlot, TooManyConnections},
+    OPENING_TIME,
+    connection_limiter::{ConnectionLimiter, ConnectionSlot},
 };
 use crate::domain::client_network;
 
@@ -24,6 +25,14 @@ const MAX_WAITING: usize = 4096;
 
 /// The interval between two checks for free slots.
 const WAITING_PAUSE: Duration = Duration::from_millis(20);
+
+/// The queue of connections without a slot is full.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error(
+    "too many connections wait for a slot (limit {MAX_WAITING}); close idle connections, or send a \
+     permitted request on each"
+)]
+pub(super) struct QueueFull;
 
 /// Connections without a slot. Each costs one socket.
 #[derive(Default)]
@@ -43,13 +52,9 @@ impl WaitingConnections {
     ///
     /// # Errors
     /// If the queue is full.
-    pub(super) fn push(
-        &mut self,
-        tcp: TcpStream,
-        peer: SocketAddr,
-    ) -> Result<(), TooManyConnections> {
+    pub(super) fn push(&mut self, tcp: TcpStream, peer: SocketAddr) -> Result<(), QueueFull> {
         if self.waiting.len() >= MAX_WAITING {
-            return Err(TooManyConnections);
+            return Err(QueueFull);
         }
         let since = Instant::now();
         self.waiting.push_back(Waiting { tcp, peer, since });

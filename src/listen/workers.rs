@@ -1,7 +1,8 @@
 //! The threads that serve connections: one for each core, each with its own runtime.
 //!
 //! A call is answered on the thread that reads its connection. Waking another thread costs more time than the rest of a
-//! call. Work that belongs to no call (token exchanges, the audit log, listeners) runs on the runtime that started it.
+//! call. Work that belongs to no call (token exchanges, the audit trail, listeners) runs on the runtime that started
+//! it.
 
 use std::{io, sync::Arc, thread};
 

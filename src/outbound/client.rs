@@ -21,8 +21,11 @@ use hyper_util::{
 use tokio::time::Instant;
 
 use super::{
-    Body, Fault, Network, Profile, Request, Response, connector::Connector, profile::IDLE_TIMEOUT,
-    request::OutgoingBody, tls::Tls,
+    Body, Fault, Network, Profile, Request, Response,
+    connector::Connector,
+    profile::IDLE_TIMEOUT,
+    request::OutgoingBody,
+    tls::{Authorities, Tls, TlsError},
 };
 
 /// The value of `User-Agent`.
@@ -46,15 +49,15 @@ const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 pub struct HttpClient(Arc<Pools>);
 
 /// The settings from which connection pools are made.
-pub(super) struct ClientSettings {
-    pub(super) network: Network,
-    pub(super) profile: Profile,
+struct ClientSettings {
+    network: Network,
+    profile: Profile,
     /// TLS settings that replace those of the network.
-    pub(super) own_tls: Option<Arc<Tls>>,
+    own_tls: Option<Arc<Tls>>,
 }
 
 struct Pools {
-    shared: ClientSettings,
+    settings: ClientSettings,
     current: ArcSwap<Pool>,
     /// Held while a new pool is created, so that only one is created.
     replacing: Mutex<()>,
@@ -68,10 +71,31 @@ struct Pool {
     since: Instant,
 }
 
+impl Network {
+    /// Creates a client.
+    #[must_use]
+    pub fn client(&self, profile: Profile) -> HttpClient {
+        HttpClient::new(ClientSettings { network: self.clone(), profile, own_tls: None })
+    }
+
+    /// Creates a client that trusts only these authorities.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up with them.
+    pub fn client_trusting(
+        &self,
+        profile: Profile,
+        authorities: Authorities,
+    ) -> Result<HttpClient, TlsError> {
+        let own_tls = Some(Arc::new(Tls::only(authorities, &self.tls())?));
+        Ok(HttpClient::new(ClientSettings { network: self.clone(), profile, own_tls }))
+    }
+}
+
 impl HttpClient {
-    pub(super) fn new(shared: ClientSettings) -> Self {
-        let current = ArcSwap::from_pointee(shared.pool());
-        Self(Arc::new(Pools { shared, current, replacing: Mutex::default() }))
+    fn new(settings: ClientSettings) -> Self {
+        let current = ArcSwap::from_pointee(settings.pool());
+        Self(Arc::new(Pools { settings, current, replacing: Mutex::default() }))
     }
 
     /// Sends a request and returns when the response begins, with any status. It is sent again only if the host says
@@ -111,17 +135,17 @@ impl HttpClient {
 
     /// Returns the current pool. Creates a new one if it is too old.
     fn pool(&self) -> Arc<Pool> {
-        let Pools { shared, current, replacing } = &*self.0;
+        let Pools { settings, current, replacing } = &*self.0;
         let pool = current.load_full();
-        if shared.is_current(&pool) {
+        if settings.is_current(&pool) {
             return pool;
         }
         let _one = replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = current.load_full();
-        if shared.is_current(&pool) {
+        if settings.is_current(&pool) {
             return pool;
         }
-        let pool = Arc::new(shared.pool());
+        let pool = Arc::new(settings.pool());
         current.store(Arc::clone(&pool));
         pool
     }
@@ -159,7 +183,7 @@ impl ClientSettings {
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpClient")
-            .field("profile", &self.0.shared.profile)
+            .field("profile", &self.0.settings.profile)
             .finish_non_exhaustive()
     }
 }

@@ -108,7 +108,9 @@ impl ConnectorInner {
             // Plain HTTP is for loopback and tests, and needs no proxy.
             Some(proxy) if target.tls => {
                 let connected = timeout(limit, self.connect_through_proxy(proxy, &target)).await;
-                connected.unwrap_or(Err(ProxyFault::Timeout(limit))).map_err(|why| proxy.fault(why))
+                connected
+                    .unwrap_or(Err(ProxyFault::Timeout(limit)))
+                    .map_err(|why| Fault::Proxy { proxy: proxy.address.clone(), why })
             }
             _ => timeout(limit, self.connect_directly(&target))
                 .await
@@ -142,8 +144,8 @@ impl ConnectorInner {
         if !target.tls {
             return Ok(Stream::Plain(stream));
         }
-        let agreed = tls_handshake(&self.tls.to_host, &target.host, stream).await;
-        agreed.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| {
+        let stream = tls_handshake(&self.tls.to_host, &target.host, stream).await;
+        stream.map(|stream| Stream::Tls(Box::new(stream))).map_err(|error| {
             match tls_fault(&error) {
                 Some(fault) => Fault::Tls(fault),
                 None => Fault::Connect(error_kind(&error)),
@@ -166,13 +168,13 @@ impl ConnectorInner {
         match self.connect_to_proxy(proxy).await? {
             ProxyStream::Plain(mut stream) => {
                 tunnel::establish(&mut stream, host, port, authorization.as_ref()).await?;
-                let agreed = tls_handshake(to_host, host, stream).await.map_err(failed)?;
-                Ok(Stream::Tls(Box::new(agreed)))
+                let stream = tls_handshake(to_host, host, stream).await.map_err(failed)?;
+                Ok(Stream::Tls(Box::new(stream)))
             }
             ProxyStream::Tls(mut stream) => {
                 tunnel::establish(&mut stream, host, port, authorization.as_ref()).await?;
-                let agreed = tls_handshake(to_host, host, stream).await.map_err(failed)?;
-                Ok(Stream::TlsInTls(Box::new(agreed)))
+                let stream = tls_handshake(to_host, host, stream).await.map_err(failed)?;
+                Ok(Stream::TlsInTls(Box::new(stream)))
             }
         }
     }
@@ -190,8 +192,8 @@ impl ConnectorInner {
         if !address.tls {
             return Ok(ProxyStream::Plain(stream));
         }
-        let agreed = tls_handshake(&self.tls.to_proxy, &address.host, stream).await;
-        agreed.map(|stream| ProxyStream::Tls(Box::new(stream))).map_err(|error| {
+        let stream = tls_handshake(&self.tls.to_proxy, &address.host, stream).await;
+        stream.map(|stream| ProxyStream::Tls(Box::new(stream))).map_err(|error| {
             match tls_fault(&error) {
                 Some(fault) => ProxyFault::Tls(fault),
                 None => ProxyFault::Connect(error_kind(&error)),

@@ -5,12 +5,11 @@ use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    HttpClient, Profile,
-    client::ClientSettings,
+    Profile,
     connector::Connector,
     proxy::OutboundProxy,
     resolver::{NameLookup, Resolver, SystemResolver},
-    tls::{Authorities, CaFileError, ReloadableTls, Tls, TlsError},
+    tls::{CaFileError, ReloadableTls, Tls, TlsError},
 };
 use crate::{
     domain::Nat64Prefix,
@@ -82,26 +81,6 @@ impl Network {
             })?;
         let (proxy, nat64) = (proxy.map(Arc::new), nat64_prefixes.into());
         Ok(Self(Arc::new(Inner { proxy, trust, names, nat64 })))
-    }
-
-    /// Creates a client.
-    #[must_use]
-    pub fn client(&self, profile: Profile) -> HttpClient {
-        HttpClient::new(ClientSettings { network: self.clone(), profile, own_tls: None })
-    }
-
-    /// Creates a client that trusts only these authorities.
-    ///
-    /// # Errors
-    /// If TLS cannot be set up with them.
-    pub fn client_trusting(
-        &self,
-        profile: Profile,
-        authorities: Authorities,
-    ) -> Result<HttpClient, TlsError> {
-        let own = Tls::only(authorities, &self.0.trust.current())?;
-        let own = Some(Arc::new(own));
-        Ok(HttpClient::new(ClientSettings { network: self.clone(), profile, own_tls: own }))
     }
 
     /// Returns the current TLS settings.

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::{Fault, TlsFault};
+use super::tls_fault::TlsFault;
 use crate::domain::{NoProxy, ProxyAddress};
 
 /// An HTTP proxy that connects to hosts with `CONNECT`.
@@ -128,10 +128,6 @@ impl OutboundProxy {
         let mut value = HeaderValue::from_str(&value).ok()?;
         value.set_sensitive(true);
         Some(value)
-    }
-
-    pub(super) fn fault(&self, why: ProxyFault) -> Fault {
-        Fault::Proxy { proxy: self.address.clone(), why }
     }
 }
 

@@ -163,8 +163,8 @@ pub trait GrantStore: Send + Sync + 'static {
     ) -> Result<RotationOutcome, StoreError>;
 
     /// Stores the outcome of a refresh and deletes the intent. Returns `None` and stores nothing if the lease is lost,
-    /// or if the grant was meanwhile deleted, revoked, renewed by a consent or marked as unproven. Then the caller of
-    /// the gateway must not receive the token.
+    /// or if the grant was meanwhile deleted, revoked, renewed by a consent or marked as unconfirmed. Then the caller
+    /// of the gateway must not receive the token.
     async fn record_outcome(
         &self,
         name: &GrantName,
@@ -212,7 +212,7 @@ pub trait GrantStore: Send + Sync + 'static {
     ) -> Result<Option<Grant>, StoreError>;
 
     /// Handles a tenant whose database was restored from a backup: deletes the access tokens of its grants and marks
-    /// the grants as unproven. A grant is proven again by a refresh whose lease was acquired after this call, or by a
-    /// new consent. Returns the number of grants.
-    async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<u64, StoreError>;
+    /// the grants as unconfirmed. A grant is confirmed again by a refresh whose lease was acquired after this call, or
+    /// by a new consent. Returns the number of grants.
+    async fn mark_all_unconfirmed(&self, tenant: &TenantName) -> Result<u64, StoreError>;
 }

@@ -75,7 +75,7 @@ impl Replay {
 /// A response of the Web API.
 pub struct ApiResponse {
     /// The meaning of the status for the call.
-    pub verdict: CallOutcome,
+    pub outcome: CallOutcome,
     /// The status, for forwarding.
     pub status: StatusCode,
     /// The headers as received.
@@ -259,7 +259,7 @@ impl fmt::Debug for ReplayBody {
 impl fmt::Debug for ApiResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiResponse")
-            .field("verdict", &self.verdict)
+            .field("outcome", &self.outcome)
             .field("status", &self.status)
             .finish_non_exhaustive()
     }

@@ -152,7 +152,7 @@ macro_rules! store_contract {
             concurrent_refreshes_never_reuse_or_lose_a_token,
             debug_output_contains_no_token,
             deletes_an_access_token_only_by_its_id,
-            only_a_later_lease_proves_an_unproven_grant,
+            only_a_later_lease_confirms_an_unconfirmed_grant,
         );
         $crate::store::contract::store_contract!(@tests $place;
             keeps_the_token_until_it_is_revoked_upstream,

@@ -56,6 +56,8 @@ enum Circuit {
 pub(super) struct CallPermit<'a> {
     limiter: &'a CallLimiter,
     _permit: SemaphorePermit<'a>,
+    /// Whether the call is the trial of the half-open circuit.
+    is_trial: bool,
     reported: bool,
 }
 
@@ -81,8 +83,8 @@ impl CallLimiter {
         self.check_not_open()?;
         let closed = |_| UpstreamError::Unavailable("the call limiter is closed".to_owned());
         let permit = self.cap.acquire().await.map_err(closed)?;
-        self.start_call()?;
-        Ok(CallPermit { limiter: self, _permit: permit, reported: false })
+        let is_trial = self.start_call()?;
+        Ok(CallPermit { limiter: self, _permit: permit, is_trial, reported: false })
     }
 
     fn check_not_open(&self) -> Result<(), UpstreamError> {
@@ -93,15 +95,16 @@ impl CallLimiter {
         }
     }
 
-    fn start_call(&self) -> Result<(), UpstreamError> {
+    /// Returns whether the call is the trial.
+    fn start_call(&self) -> Result<bool, UpstreamError> {
         let now = self.clock.monotonic();
         let mut circuit = self.lock();
         match *circuit {
-            Circuit::Closed { .. } => Ok(()),
+            Circuit::Closed { .. } => Ok(false),
             Circuit::Open { until, .. } if now < until => Err(circuit_open_error(until, now)),
             Circuit::Open { pause, .. } => {
                 *circuit = Circuit::HalfOpen { pause };
-                Ok(())
+                Ok(true)
             }
             Circuit::HalfOpen { .. } => Err(UpstreamError::CircuitOpen(HALF_OPEN_WAIT)),
         }
@@ -115,16 +118,18 @@ impl CallLimiter {
         *circuit = Circuit::Closed { failures: 0 };
     }
 
-    fn record_failure(&self) {
+    fn record_failure(&self, is_trial: bool) {
         let mut circuit = self.lock();
         match *circuit {
             Circuit::Closed { failures } if failures + 1 < FAILURE_THRESHOLD => {
                 *circuit = Circuit::Closed { failures: failures + 1 };
             }
             Circuit::Closed { .. } => self.open(&mut circuit, MIN_PAUSE),
-            Circuit::HalfOpen { pause } => self.open(&mut circuit, (pause * 2).min(MAX_PAUSE)),
+            Circuit::HalfOpen { pause } if is_trial => {
+                self.open(&mut circuit, (pause * 2).min(MAX_PAUSE));
+            }
             // The call began before the circuit opened.
-            Circuit::Open { .. } => {}
+            Circuit::HalfOpen { .. } | Circuit::Open { .. } => {}
         }
     }
 
@@ -151,7 +156,7 @@ impl CallPermit<'_> {
     pub(super) fn report(mut self, host_is_down: bool) {
         self.reported = true;
         if host_is_down {
-            self.limiter.record_failure();
+            self.limiter.record_failure(self.is_trial);
         } else {
             self.limiter.record_success();
         }
@@ -160,7 +165,7 @@ impl CallPermit<'_> {
 
 impl Drop for CallPermit<'_> {
     fn drop(&mut self) {
-        if self.reported {
+        if self.reported || !self.is_trial {
             return;
         }
         let mut circuit = self.limiter.lock();
@@ -196,70 +201,93 @@ mod tests {
         (CallLimiter::new(2, clock.clone(), Arc::new(Even)), clock)
     }
 
-    async fn call(gate: &CallLimiter, host_is_down: bool) -> Result<(), UpstreamError> {
-        gate.acquire().await?.report(host_is_down);
+    async fn call(limiter: &CallLimiter, host_is_down: bool) -> Result<(), UpstreamError> {
+        limiter.acquire().await?.report(host_is_down);
         Ok(())
     }
 
-    async fn break_down(gate: &CallLimiter) {
+    async fn break_down(limiter: &CallLimiter) {
         for _ in 0..FAILURE_THRESHOLD {
-            call(gate, true).await.unwrap();
+            call(limiter, true).await.unwrap();
         }
     }
 
     #[tokio::test]
     async fn consecutive_failures_open_the_circuit_and_one_success_closes_it() {
-        let (gate, clock) = limiter();
-        break_down(&gate).await;
-        assert!(matches!(gate.acquire().await.err(), Some(UpstreamError::CircuitOpen(_))));
+        let (limiter, clock) = limiter();
+        break_down(&limiter).await;
+        assert!(matches!(limiter.acquire().await.err(), Some(UpstreamError::CircuitOpen(_))));
         clock.advance(MIN_PAUSE * 2);
-        let trial = gate.acquire().await.unwrap();
-        assert!(matches!(gate.acquire().await.err(), Some(UpstreamError::CircuitOpen(_))));
+        let trial = limiter.acquire().await.unwrap();
+        assert!(matches!(limiter.acquire().await.err(), Some(UpstreamError::CircuitOpen(_))));
         trial.report(false);
-        call(&gate, false).await.unwrap();
-        assert!(!gate.is_open());
+        call(&limiter, false).await.unwrap();
+        assert!(!limiter.is_open());
     }
 
     #[tokio::test]
     async fn each_failed_trial_doubles_the_pause_up_to_its_limit() {
-        let (gate, clock) = limiter();
-        break_down(&gate).await;
+        let (limiter, clock) = limiter();
+        break_down(&limiter).await;
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            let Some(UpstreamError::CircuitOpen(wait)) = gate.acquire().await.err() else {
+            let Some(UpstreamError::CircuitOpen(wait)) = limiter.acquire().await.err() else {
                 panic!()
             };
             pauses.push(wait.as_secs_f64().round());
             clock.advance(wait);
-            call(&gate, true).await.unwrap();
+            call(&limiter, true).await.unwrap();
         }
         assert_eq!(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
     }
 
     #[tokio::test]
     async fn an_answer_between_failures_keeps_the_circuit_closed() {
-        let (gate, _) = limiter();
+        let (limiter, _) = limiter();
         for _ in 0..FAILURE_THRESHOLD * 3 {
-            call(&gate, true).await.unwrap();
-            call(&gate, false).await.unwrap();
+            call(&limiter, true).await.unwrap();
+            call(&limiter, false).await.unwrap();
         }
-        assert!(!gate.is_open());
+        assert!(!limiter.is_open());
     }
 
     #[tokio::test]
     async fn a_dropped_trial_lets_the_next_call_be_the_trial() {
-        let (gate, clock) = limiter();
-        break_down(&gate).await;
+        let (limiter, clock) = limiter();
+        break_down(&limiter).await;
         clock.advance(MIN_PAUSE * 2);
-        drop(gate.acquire().await.unwrap());
-        call(&gate, false).await.unwrap();
+        drop(limiter.acquire().await.unwrap());
+        call(&limiter, false).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_from_before_the_circuit_opened_is_not_the_trial() {
+        for reported in [true, false] {
+            let (limiter, clock) = limiter();
+            let early = limiter.acquire().await.unwrap();
+            break_down(&limiter).await;
+            clock.advance(MIN_PAUSE * 2);
+            let trial = limiter.acquire().await.unwrap();
+            if reported {
+                early.report(true);
+            } else {
+                drop(early);
+            }
+            let second = limiter.acquire().await.err();
+            assert_eq!(second, Some(UpstreamError::CircuitOpen(HALF_OPEN_WAIT)));
+            trial.report(true);
+            let Some(UpstreamError::CircuitOpen(wait)) = limiter.acquire().await.err() else {
+                panic!()
+            };
+            assert!(wait > MIN_PAUSE && wait < MIN_PAUSE * 3, "the pause doubles once: {wait:?}");
+        }
     }
 
     #[tokio::test]
     async fn limits_concurrent_calls() {
-        let (gate, _) = limiter();
-        let (first, _second) = (gate.acquire().await.unwrap(), gate.acquire().await.unwrap());
-        let mut third = Box::pin(gate.acquire());
+        let (limiter, _) = limiter();
+        let (first, _second) = (limiter.acquire().await.unwrap(), limiter.acquire().await.unwrap());
+        let mut third = Box::pin(limiter.acquire());
         assert!(futures_util::poll!(&mut third).is_pending());
         drop(first);
         assert!(third.await.is_ok());

@@ -35,7 +35,7 @@ pub struct ClientOptions {
 
 /// The limits of one kind of request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Profile {
+pub(super) struct RequestLimits {
     /// The name of the request in errors and logs.
     pub(super) name: &'static str,
     /// The maximum size of a response body.
@@ -101,31 +101,32 @@ impl Client {
         self.for_current_runtime().send(request).await
     }
 
-    /// Sends a request with the retries of its profile. A 5xx or 429 is an error; every other status is an answer.
+    /// Sends a request, and retries it as `limits.retry` says. A 5xx or 429 is an error; every other status is an
+    /// answer.
     pub(super) async fn send(
         &self,
-        profile: Profile,
+        limits: RequestLimits,
         random: &dyn Random,
         request: impl Fn() -> Request,
     ) -> Result<Answer, Fault> {
         let mut pause = FIRST_PAUSE;
         for _ in 0..2 {
-            match self.send_once(profile, request()).await {
+            match self.send_once(limits, request()).await {
                 Ok(answer) => return Ok(answer),
-                Err(fault) if fault.may_retry(profile.retry) => {
+                Err(fault) if fault.may_retry(limits.retry) => {
                     tokio::time::sleep(random.jitter(pause)).await;
                     pause *= 4;
                 }
                 Err(fault) => return Err(fault),
             }
         }
-        self.send_once(profile, request()).await
+        self.send_once(limits, request()).await
     }
 
     /// Sends a request without retries.
     pub(super) async fn send_once(
         &self,
-        profile: Profile,
+        limits: RequestLimits,
         request: Request,
     ) -> Result<Answer, Fault> {
         let limit = self.options.timeout;
@@ -140,8 +141,8 @@ impl Client {
         let date = date.map(str::to_owned);
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = timeout_at(until, response.chunk()).await.map_err(late)?? {
-            if body.len() + chunk.len() > profile.max_body_bytes {
-                return Err(Fault::TooLarge(profile.max_body_bytes));
+            if body.len() + chunk.len() > limits.max_body_bytes {
+                return Err(Fault::TooLarge(limits.max_body_bytes));
             }
             body.extend_from_slice(&chunk);
         }
@@ -156,13 +157,13 @@ impl ClientOptions {
 }
 
 /// Returns the error for a response with an unexpected status.
-pub(super) fn unexpected_status(profile: Profile, status: StatusCode) -> UpstreamError {
-    UpstreamError::InvalidResponse(format!("{}: HTTP {status}", profile.name))
+pub(super) fn unexpected_status(limits: RequestLimits, status: StatusCode) -> UpstreamError {
+    UpstreamError::InvalidResponse(format!("{}: HTTP {status}", limits.name))
 }
 
 /// Parses JSON. The error contains the position of the mistake, and nothing of the content.
 pub(super) fn json<'b, T: serde::Deserialize<'b>>(
-    profile: Profile,
+    limits: RequestLimits,
     body: &'b [u8],
 ) -> Result<T, UpstreamError> {
     serde_json::from_slice(strip_byte_order_mark(body)).map_err(|error| {
@@ -173,15 +174,15 @@ pub(super) fn json<'b, T: serde::Deserialize<'b>>(
         let (line, column) = (error.line(), error.column());
         UpstreamError::InvalidResponse(format!(
             "{}: {kind} (line {line}, column {column})",
-            profile.name
+            limits.name
         ))
     })
 }
 
 /// Parses JSON like [`json`], and repairs invalid characters first if necessary.
 pub(super) fn json_lenient<T: serde::de::DeserializeOwned>(
-    profile: Profile,
+    limits: RequestLimits,
     body: &[u8],
 ) -> Result<T, UpstreamError> {
-    read_repaired(body, |body| json(profile, body))
+    read_repaired(body, |body| json(limits, body))
 }

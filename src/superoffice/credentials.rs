@@ -26,7 +26,8 @@ pub struct Credentials {
     secrets: Candidates<SecretString>,
     signers: Candidates<Arc<dyn Signer>>,
     trials: Mutex<Trials>,
-    changes: AtomicU64,
+    /// The number of changes of the working secret or key.
+    credential_changes: AtomicU64,
 }
 
 /// The trials in the current minute, by the monotonic clock.
@@ -64,13 +65,13 @@ impl Credentials {
             secrets: Candidates::new(secret, next_secret),
             signers: Candidates::new(signer, next_signer),
             trials: Mutex::default(),
-            changes: AtomicU64::new(0),
+            credential_changes: AtomicU64::new(0),
         }
     }
 
     /// Returns how often the working secret or key has changed.
-    pub(super) fn switch_count(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+    pub(super) fn credential_changes(&self) -> u64 {
+        self.credential_changes.load(Ordering::Relaxed)
     }
 
     /// Counts a trial of another secret or key than the last working one. Returns whether it is allowed now.
@@ -122,7 +123,7 @@ impl Credentials {
 
     fn count_change(&self, changed: bool) {
         if changed {
-            self.changes.fetch_add(1, Ordering::Relaxed);
+            self.credential_changes.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(two.secret().expose_secret(), "s2");
         two.mark_secret_working(0);
         assert_eq!(two.secret().expose_secret(), "s1");
-        assert_eq!(two.switch_count(), 2);
+        assert_eq!(two.credential_changes(), 2);
         let one = Credentials::new("s1".into(), None, Arc::new(Named("k1")), None);
         assert_eq!(names(&one), ["s1k1"]);
         assert_eq!(one.secrets().count(), 1);

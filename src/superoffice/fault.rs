@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::client::{Profile, RetryPolicy};
+use super::client::{RequestLimits, RetryPolicy};
 pub(super) use crate::outbound::Fault;
 use crate::ports::UpstreamError;
 
@@ -44,8 +44,8 @@ impl Fault {
         }
     }
 
-    pub(super) fn into_upstream_error(self, profile: Profile) -> UpstreamError {
-        let text = format!("{}: {self}", profile.name);
+    pub(super) fn into_upstream_error(self, limits: RequestLimits) -> UpstreamError {
+        let text = format!("{}: {self}", limits.name);
         match self {
             Self::TooLarge(_) => UpstreamError::InvalidResponse(text),
             _ => UpstreamError::Unavailable(text),

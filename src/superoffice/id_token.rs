@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     jwks::CachedJwks,
     jwt::{Audience, TokenKind, check_not_future, check_times, printable},
-    oauth::Registration,
+    registration::Registration,
 };
 use crate::{
     domain::{AssociateId, ContextIdentifier, SystemUserToken, VerifiedIdentity, is_same_name},
@@ -123,21 +123,21 @@ fn check(claims: &Claims, expected: Expected<'_>, now: Timestamp) -> Result<(), 
     if claims.iss != expected.issuer {
         return Err("another issuer");
     }
-    let for_us_alone = match &claims.aud {
+    let is_only_audience = match &claims.aud {
         Audience::One(audience) => audience == expected.client_id,
         Audience::Many(audiences) => {
             matches!(audiences.as_slice(), [one] if one == expected.client_id)
         }
     };
     let party = claims.azp.as_deref().unwrap_or(expected.client_id);
-    if !for_us_alone || party != expected.client_id {
+    if !is_only_audience || party != expected.client_id {
         return Err("another audience");
     }
     check_times(claims.exp, claims.nbf, now)?;
     let issued = claims.iat.get().ok_or("iat is not a time")?;
     check_not_future(issued, now).map_err(|_| "issued in the future; compare clocks")?;
     match (expected.nonce, &claims.nonce) {
-        (Some(sent), Some(came)) if constant_time_eq(sent, came) => Ok(()),
+        (Some(sent), Some(received)) if constant_time_eq(sent, received) => Ok(()),
         (Some(_), _) => Err("not the nonce of this sign-in"),
         (None, _) => Ok(()),
     }
@@ -162,8 +162,8 @@ fn identity(claims: Claims) -> Result<VerifiedIdentity, &'static str> {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         printable(parts.join(" ").trim())
     };
-    let told = |text: &SecretString| !text.expose_secret().trim().is_empty();
-    let system_token = claims.system_token.filter(told);
+    let is_present = |text: &SecretString| !text.expose_secret().trim().is_empty();
+    let system_token = claims.system_token.filter(is_present);
     let system_user_token = system_token.map(|text| SystemUserToken::new(&text)).transpose();
     let is_administrator = match &claims.is_administrator {
         Some(Flag::Flag(flag)) => *flag,

@@ -11,17 +11,20 @@ use futures_util::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Header, crypto};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{
-    client::{Profile, RetryPolicy, json, unexpected_status},
+    client::{RequestLimits, RetryPolicy, json, unexpected_status},
     login_host::LoginHost,
 };
-use crate::ports::{Clock, UpstreamError};
+use crate::{
+    domain::TokenAlgorithm,
+    ports::{Clock, JsonWebKey, JsonWebKeySet, PublicKey, UpstreamError},
+};
 
-const JWKS: Profile =
-    Profile { name: "JWKS", max_body_bytes: 256 * 1024, retry: RetryPolicy::Idempotent };
+const JWKS: RequestLimits =
+    RequestLimits { name: "JWKS", max_body_bytes: 256 * 1024, retry: RetryPolicy::Idempotent };
 
 /// The documented path, so `jwks_uri` of the discovery document is not needed.
 pub(super) const JWKS_PATH: &str = "/login/.well-known/jwks";
@@ -76,23 +79,6 @@ struct Key {
     kid: Option<String>,
     x5t: Option<String>,
     decoding: DecodingKey,
-}
-
-#[derive(Deserialize)]
-struct WireKeys {
-    keys: Vec<WireKey>,
-}
-
-#[derive(Deserialize)]
-struct WireKey {
-    kty: String,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    alg: Option<String>,
-    kid: Option<String>,
-    x5t: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
 }
 
 impl CachedJwks {
@@ -199,8 +185,8 @@ async fn read(login: &LoginHost) -> Result<Zeroizing<Vec<u8>>, UpstreamError> {
 impl JwkSet {
     /// Reads the usable keys from a response body. Fails if there is none.
     pub(crate) fn read(body: &[u8], read_time: Duration) -> Result<Self, UpstreamError> {
-        let wire: WireKeys = json(JWKS, body)?;
-        let keys: Vec<Key> = wire.keys.iter().take(MAX_KEYS).filter_map(parse_key).collect();
+        let set: JsonWebKeySet = json(JWKS, body)?;
+        let keys: Vec<_> = set.keys.into_iter().take(MAX_KEYS).filter_map(Key::read).collect();
         if keys.is_empty() {
             let text = "JWKS: no RSA signature key".to_owned();
             return Err(UpstreamError::InvalidResponse(text));
@@ -232,14 +218,14 @@ impl JwkSet {
     }
 }
 
-fn parse_key(wire: &WireKey) -> Option<Key> {
-    let signs = wire.usage.as_deref().is_none_or(|usage| usage == "sig");
-    let rs256 = wire.alg.as_deref().is_none_or(|alg| alg == "RS256");
-    if wire.kty != "RSA" || !signs || !rs256 {
-        return None;
+impl Key {
+    /// Reads an RSA key for RS256. Returns `None` for other keys.
+    fn read(entry: Value) -> Option<Self> {
+        let JsonWebKey { kid, x5t, public, algorithms } = JsonWebKey::read(entry).ok()?;
+        let PublicKey::Rsa { n, e } = public else { return None };
+        let decoding = DecodingKey::from_rsa_raw_components(&n, &e);
+        algorithms.contains(&TokenAlgorithm::Rs256).then_some(Self { kid, x5t, decoding })
     }
-    let decoding = DecodingKey::from_rsa_components(wire.n.as_deref()?, wire.e.as_deref()?).ok()?;
-    Some(Key { kid: wire.kid.clone(), x5t: wire.x5t.clone(), decoding })
 }
 
 #[cfg(test)]
@@ -254,15 +240,19 @@ mod tests {
     use super::*;
 
     /// A valid or invalid key of a set: its JSON, and whether it is usable.
-    fn key() -> impl Strategy<Value = (serde_json::Value, bool)> {
+    fn key() -> impl Strategy<Value = (Value, bool)> {
         let word = |good: &'static str| prop_oneof![3 => Just(Some(good)), 1 => Just(None), 1 => Just(Some("other"))];
-        let number = prop_oneof![4 => Just("AQAB"), 1 => Just("A*"), 1 => Just("")];
+        let modulus = own_key("")["n"].clone();
+        let number = prop_oneof![
+            4 => Just(modulus.clone()),
+            1 => Just(Value::from("A*")),
+            1 => Just(Value::from("AQAB")),
+        ];
         (word("RSA"), word("sig"), word("RS256"), "[a-d]", number).prop_map(
-            |(kty, usage, alg, kid, n)| {
+            move |(kty, usage, alg, kid, n)| {
                 let fits = |word: Option<&str>, good| word.is_none_or(|word| word == good);
-                // An empty number is valid base64; it fails only during verification.
                 let usable =
-                    kty == Some("RSA") && fits(usage, "sig") && fits(alg, "RS256") && n != "A*";
+                    kty == Some("RSA") && fits(usage, "sig") && fits(alg, "RS256") && n == modulus;
                 let kty = kty.unwrap_or_default();
                 let json = serde_json::json!({
                     "kty": kty, "use": usage, "alg": alg, "kid": kid, "n": n, "e": "AQAB",
@@ -276,7 +266,7 @@ mod tests {
     const RSA_PEM: &[u8] = include_bytes!("../../tests/fixtures/keys/rsa-2048.pkcs8.pem");
 
     /// The key of the fixtures as JSON.
-    fn own_key(kid: &str) -> serde_json::Value {
+    fn own_key(kid: &str) -> Value {
         let number = |name: &str| {
             let (_, after) = RSA_XML.split_once(&format!("<{name}>")).unwrap();
             URL_SAFE_NO_PAD.encode(STANDARD.decode(after.split_once('<').unwrap().0).unwrap())
@@ -287,7 +277,7 @@ mod tests {
 
     #[test]
     fn tries_every_published_key_for_a_token_without_kid() {
-        let other: serde_json::Value =
+        let other: Value =
             serde_json::from_slice(include_bytes!("../../tests/fixtures/jwks.sod.2022.json"))
                 .unwrap();
         let signing = EncodingKey::from_rsa_pem(RSA_PEM).unwrap();
@@ -295,7 +285,7 @@ mod tests {
         let sign = |header: &Header| SecretString::from(encode(header, &claims, &signing).unwrap());
         let unnamed = Header::new(Algorithm::RS256);
         let token = sign(&unnamed);
-        let read = |keys: &[&serde_json::Value]| {
+        let read = |keys: &[&Value]| {
             let body = serde_json::json!({ "keys": keys }).to_string();
             JwkSet::read(body.as_bytes(), Duration::ZERO).unwrap()
         };

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     call_limiter::CallLimiter,
-    client::{Answer, Client, Profile},
+    client::{Answer, Client, RequestLimits},
     fault::Fault,
     skew::ClockSkew,
 };
@@ -89,35 +89,39 @@ impl LoginHost {
     }
 
     /// Sends one `GET` past the call limiter, to check whether the host answers.
-    pub(super) async fn get_once(&self, profile: Profile, path: &str) -> Result<Answer, Fault> {
-        self.client.send_once(profile, self.get(path)).await
+    pub(super) async fn get_once(
+        &self,
+        limits: RequestLimits,
+        path: &str,
+    ) -> Result<Answer, Fault> {
+        self.client.send_once(limits, self.get(path)).await
     }
 
     pub(super) async fn send(
         &self,
-        profile: Profile,
+        limits: RequestLimits,
         request: impl Fn() -> Request,
     ) -> Result<Answer, UpstreamError> {
-        self.send_limited(profile, None, request)
+        self.send_limited(limits, None, request)
             .await?
-            .map_err(|fault| fault.into_upstream_error(profile))
+            .map_err(|fault| fault.into_upstream_error(limits))
     }
 
     /// Like [`Self::send`], but the error says whether the request may have arrived. The request is not started after
     /// `until`; once started, it has its full time limit.
     pub(super) async fn exchange(
         &self,
-        profile: Profile,
+        limits: RequestLimits,
         until: Option<Instant>,
         request: impl Fn() -> Request,
     ) -> Result<Answer, ExchangeError> {
-        let result = self.send_limited(profile, until, request).await;
+        let result = self.send_limited(limits, until, request).await;
         let fault = match result.map_err(ExchangeError::NotSent)? {
             Ok(answer) => return Ok(answer),
             Err(fault) => fault,
         };
         let surely_not_sent = fault.is_not_sent();
-        Err(match fault.into_upstream_error(profile) {
+        Err(match fault.into_upstream_error(limits) {
             error if surely_not_sent => ExchangeError::NotSent(error),
             UpstreamError::InvalidResponse(detail) => ExchangeError::InvalidResponse(detail),
             UpstreamError::Unavailable(detail) => ExchangeError::Transient(detail),
@@ -127,13 +131,13 @@ impl LoginHost {
 
     async fn send_limited(
         &self,
-        profile: Profile,
+        limits: RequestLimits,
         until: Option<Instant>,
         request: impl Fn() -> Request,
     ) -> Result<Result<Answer, Fault>, UpstreamError> {
-        let passage = with_deadline(until, self.limiter.acquire()).await?;
-        let result = self.client.send(profile, &*self.random, request).await;
-        passage.report(result.as_ref().err().is_some_and(Fault::is_host_failure));
+        let permit = with_deadline(until, self.limiter.acquire()).await?;
+        let result = self.client.send(limits, &*self.random, request).await;
+        permit.report(result.as_ref().err().is_some_and(Fault::is_host_failure));
         if let Ok(Answer { date: Some(date), .. }) = &result {
             self.skew.record(date, self.clock.now());
         }

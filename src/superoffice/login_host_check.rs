@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use super::{
-    client::{Answer, Profile, RetryPolicy, json, unexpected_status},
+    client::{Answer, RequestLimits, RetryPolicy, json, unexpected_status},
     fault::Fault,
     jwks::{self, JWKS_PATH},
     login_host::LoginHost,
@@ -18,7 +18,7 @@ use crate::{
     ports::{Clock, TenantStatusSource, UpstreamError},
 };
 
-const DISCOVERY: Profile = Profile {
+const DISCOVERY: RequestLimits = RequestLimits {
     name: "discovery document",
     max_body_bytes: 64 * 1024,
     retry: RetryPolicy::Idempotent,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{
     SuperOffice,
     jwt::{Audience, LEEWAY, TokenKind, check_times},
-    oauth::Registration,
+    registration::Registration,
     ticket_jwt::ISSUER,
 };
 use crate::{

@@ -14,7 +14,7 @@ use self::token_response::{TOKENS, exchange_error};
 pub(crate) use self::token_response::{TokenResponse, new_refresh_token};
 use super::{
     SuperOffice,
-    client::{Answer, Profile, RetryPolicy},
+    client::{Answer, RequestLimits, RetryPolicy},
     id_token::IdTokenValidator,
     login_host::with_deadline,
 };
@@ -24,16 +24,11 @@ use crate::ports::{
 };
 
 /// Revoking a token twice is safe.
-const REVOKE: Profile =
-    Profile { name: "oauth/revoke", max_body_bytes: 64 * 1024, retry: RetryPolicy::Idempotent };
-
-/// The registration of an application at the login host.
-pub struct Registration {
-    /// The public client id, which is the audience of ID tokens.
-    pub client_id: String,
-    /// The issuer of ID tokens, `https://{env}.superoffice.com`: without a trailing slash, and without `/login`.
-    pub issuer: String,
-}
+const REVOKE: RequestLimits = RequestLimits {
+    name: "oauth/revoke",
+    max_body_bytes: 64 * 1024,
+    retry: RetryPolicy::Idempotent,
+};
 
 #[async_trait]
 impl OAuth for SuperOffice {
@@ -118,7 +113,7 @@ impl SuperOffice {
     /// The fields are sent in the body. SuperOffice would also accept a query string, but those are logged.
     async fn post(
         &self,
-        profile: Profile,
+        limits: RequestLimits,
         until: Option<Instant>,
         path: &str,
         fields: &[(&str, &str)],
@@ -135,8 +130,8 @@ impl SuperOffice {
                 let body = Zeroizing::new(body.as_bytes().to_vec());
                 self.login.post(path).body("application/x-www-form-urlencoded", body)
             };
-            let answer = self.login.exchange(profile, until, request).await?;
-            match exchange_error(profile, &answer) {
+            let answer = self.login.exchange(limits, until, request).await?;
+            match exchange_error(limits, &answer) {
                 None => {
                     self.credentials.mark_secret_working(number);
                     return Ok(answer);

@@ -23,22 +23,22 @@ pub use self::{
     roles::{ROLE_COLUMNS, read_roles},
 };
 use super::{
-    client::{self, Profile},
+    client::{self, RequestLimits},
     json_repair::read_repaired,
 };
 use crate::ports::UpstreamError;
 
-/// Parses JSON of at most the profile's size.
-fn json<'b, T: Deserialize<'b>>(profile: Profile, body: &'b [u8]) -> Result<T, UpstreamError> {
-    if body.len() > profile.max_body_bytes {
-        return Err(invalid(profile, "the body is too large"));
+/// Parses JSON of at most the allowed size.
+fn json<'b, T: Deserialize<'b>>(limits: RequestLimits, body: &'b [u8]) -> Result<T, UpstreamError> {
+    if body.len() > limits.max_body_bytes {
+        return Err(invalid(limits, "the body is too large"));
     }
-    client::json(profile, body)
+    client::json(limits, body)
 }
 
 /// Returns the error for an invalid response. `why` contains no received data.
-fn invalid(profile: Profile, why: &str) -> UpstreamError {
-    UpstreamError::InvalidResponse(format!("{}: {why}", profile.name))
+fn invalid(limits: RequestLimits, why: &str) -> UpstreamError {
+    UpstreamError::InvalidResponse(format!("{}: {why}", limits.name))
 }
 
 /// Returns items by ascending id, without duplicates: joins repeat rows. If rows with the same id differ, the first one

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     SuperOffice,
-    client::{Profile, RetryPolicy, json_lenient, unexpected_status},
+    client::{RequestLimits, RetryPolicy, json_lenient, unexpected_status},
     login_host::JSON,
     web_api::{authorization, secret_header},
 };
@@ -17,7 +17,7 @@ use crate::{
     ports::{ProbeResult, TicketProbe, UpstreamError},
 };
 
-pub(super) const PRINCIPAL: Profile = Profile {
+pub(super) const PRINCIPAL: RequestLimits = RequestLimits {
     name: "User/currentPrincipal",
     max_body_bytes: 1024 * 1024,
     retry: RetryPolicy::Idempotent,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     SuperOffice,
-    client::{Profile, RetryPolicy, json_lenient, unexpected_status},
+    client::{RequestLimits, RetryPolicy, json_lenient, unexpected_status},
     credentials::CredentialPair,
     login_host::JSON,
     refusal::parse_refusal,
@@ -23,7 +23,7 @@ use crate::{
     ports::{IssuedTicket, Refusal, SignError, Signer, SystemUserLogin, UpstreamError},
 };
 
-const AUTHENTICATE: Profile = Profile {
+const AUTHENTICATE: RequestLimits = RequestLimits {
     name: "PartnerSystemUser/Authenticate",
     max_body_bytes: 256 * 1024,
     retry: RetryPolicy::OnlyIfNotSent,
@@ -100,7 +100,7 @@ impl SystemUserLogin for SuperOffice {
     }
 
     fn credential_changes(&self) -> u64 {
-        self.credentials.switch_count()
+        self.credentials.credential_changes()
     }
 
     fn has_clock_skew(&self) -> bool {

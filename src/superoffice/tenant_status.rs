@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use super::{
     SuperOffice,
-    client::{Profile, RetryPolicy, json_lenient, unexpected_status},
+    client::{RequestLimits, RetryPolicy, json_lenient, unexpected_status},
     login_host::LoginHost,
 };
 use crate::{
@@ -15,8 +15,11 @@ use crate::{
     ports::{Clock, TenantStatusSource, UpstreamError},
 };
 
-const STATUS: Profile =
-    Profile { name: "tenant status", max_body_bytes: 64 * 1024, retry: RetryPolicy::Idempotent };
+const STATUS: RequestLimits = RequestLimits {
+    name: "tenant status",
+    max_body_bytes: 64 * 1024,
+    retry: RetryPolicy::Idempotent,
+};
 
 /// The minimum validity of a status. `ValidUntil` is only advice.
 const MIN_VALIDITY: SignedDuration = SignedDuration::from_secs(15);

@@ -200,17 +200,17 @@ fn response_error(fault: &Fault) -> SendError {
 fn api_response(mut response: Response, now: Timestamp, part_timeout: Duration) -> ApiResponse {
     let status = response.status;
     let headers = std::mem::take(&mut response.headers);
-    let verdict = verdict(status, &headers, now);
+    let outcome = call_outcome(status, &headers, now);
     let parts = stream::try_unfold(response, move |mut response| async move {
         let part = timeout(part_timeout, response.chunk()).await;
         let late = |_| send_error(&Fault::Timeout(part_timeout));
         let part = part.map_err(late)?.map_err(|fault| response_error(&fault))?;
         Ok(part.map(|part| (part, response)))
     });
-    ApiResponse { verdict, status, headers, body: parts.boxed() }
+    ApiResponse { outcome, status, headers, body: parts.boxed() }
 }
 
-fn verdict(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> CallOutcome {
+fn call_outcome(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> CallOutcome {
     match status {
         StatusCode::UNAUTHORIZED => CallOutcome::CredentialRefused,
         StatusCode::FORBIDDEN => CallOutcome::Forbidden,
@@ -304,7 +304,7 @@ mod tests {
             (503, CallOutcome::Failed),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(verdict(status, &HeaderMap::new(), now()), meant, "{status}");
+            assert_eq!(call_outcome(status, &HeaderMap::new(), now()), meant, "{status}");
         }
     }
 

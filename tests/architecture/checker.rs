@@ -95,7 +95,7 @@ fn finds_libraries_outside_their_modules() {
         ("use std::{collections::BTreeMap, fs};", "src/domain.rs"),
         ("use superoffice_sandbox::Sandbox;", "src/app.rs"),
         ("use crate::grpc::pb;", "src/cli/tenant.rs"),
-        ("use hyper_util::{client::legacy::Client, rt::TokioIo};", "src/http/connections.rs"),
+        ("use hyper_util::{client::legacy::Client, rt::TokioIo};", "src/http/http_server.rs"),
         ("fn f() { tonic::transport::Channel::from_static(X); }", "src/grpc/server.rs"),
         ("fn f() { reqwest::Client::new(); }", "src/superoffice/client.rs"),
     ] {

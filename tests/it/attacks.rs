@@ -10,6 +10,8 @@ mod support;
 
 #[path = "attacks/attacker.rs"]
 mod attacker;
+#[path = "attacks/authority.rs"]
+mod authority;
 #[path = "attacks/process.rs"]
 mod process;
 

@@ -18,10 +18,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use superoffice_sandbox::{
-    Endpoint, Fault, FaultScope, SignIn, SignInRules,
-    people::{Associate, Person},
-};
+use superoffice_sandbox::{Endpoint, Fault, FaultScope, SignIn, SignInRules};
 use tenant_gateway::grpc::pb::{
     self, impersonation_service_client::ImpersonationServiceClient,
     issue_access_token_request::Subject,
@@ -214,23 +211,7 @@ impl ConsentGateway {
             ("Cust10001", 502, EMPLOYEE, 6),
             ("Cust10002", 502, EMPLOYEE, 6),
         ] {
-            let associate = Associate {
-                id,
-                name: format!("U{id}"),
-                user_name: user.to_owned(),
-                person_id: id,
-                group_id: 2,
-                role_id,
-                can_login: true,
-                ..Associate::default()
-            };
-            let person = Person { id, email: user.to_owned(), ..Person::default() };
-            let change = |people: &mut superoffice_sandbox::people::People| {
-                people.associates.insert(id, associate);
-                people.persons.insert(id, person);
-                Ok(())
-            };
-            world.sandbox.change_people(tenant, change).unwrap();
+            world.add_user(tenant, id, user, role_id);
         }
         let proxy = match front {
             Front::Nothing => None,

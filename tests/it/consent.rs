@@ -8,7 +8,6 @@ use std::{fs, net::TcpListener, time::Duration};
 
 use superoffice_sandbox::{
     ChangeType, Endpoint, Fault, FaultScope, Forgery, SignIn, SignInRules, StateChange,
-    people::{Associate, Person},
 };
 use tenant_gateway::{
     domain::Decision,
@@ -71,23 +70,7 @@ impl ConsentGateway {
             ("Cust10001", 502, EMPLOYEE, ROLE_OF_EMPLOYEES),
             ("Cust10002", 502, EMPLOYEE, ROLE_OF_EMPLOYEES),
         ] {
-            let associate = Associate {
-                id,
-                name: format!("U{id}"),
-                user_name: user.to_owned(),
-                person_id: id,
-                group_id: 2,
-                role_id,
-                can_login: true,
-                ..Associate::default()
-            };
-            let person = Person { id, email: user.to_owned(), ..Person::default() };
-            let change = |people: &mut superoffice_sandbox::people::People| {
-                people.associates.insert(id, associate);
-                people.persons.insert(id, person);
-                Ok(())
-            };
-            world.sandbox.change_people(tenant, change).unwrap();
+            world.add_user(tenant, id, user, role_id);
         }
         Self { world, public_uri }
     }

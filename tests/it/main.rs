@@ -1,6 +1,7 @@
 //! Tests of the gateway over real gRPC, with a simulated SuperOffice over real HTTP. Each test checks one promise and
 //! has its name.
 #![cfg(test)]
+#![expect(clippy::too_many_lines, reason = "tests with tables of cases are long")]
 
 mod support;
 
@@ -54,12 +55,12 @@ mod server;
 mod single_headers;
 mod store_faults;
 mod store_files;
-mod strangers;
 mod tenant_filter;
 mod tenants;
 mod tickets;
 mod tls;
 mod trust;
+mod unauthorized_clients;
 mod unknown_outcome;
 mod upstream;
 mod watches;

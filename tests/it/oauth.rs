@@ -21,7 +21,7 @@ use tenant_gateway::{
 use url::{Url, form_urlencoded};
 
 use crate::{
-    support::{CLIENT_ID, CLIENT_SECRET, Options, World, http},
+    support::{CLIENT_ID, CLIENT_SECRET, Options, World, faults::forged_id_tokens, http},
     web_api::speaks_for,
 };
 
@@ -248,15 +248,8 @@ async fn a_forged_id_token_is_rejected_and_no_refresh_token_is_lost() {
     let missing = |claims: &[&str]| Fault::MissingClaims {
         claims: claims.iter().map(|claim| (*claim).to_owned()).collect(),
     };
-    for fault in [
-        Fault::WrongContext { context: "Cust2".to_owned() },
-        Fault::WrongSignature,
-        Fault::ForeignKey,
-        Fault::AlgNone,
-        Fault::Hs256PublicKey,
-        Fault::WrongIssuer,
-        Fault::WrongAudience,
-        Fault::ExpiredToken,
+    let mut faults = forged_id_tokens("Cust2");
+    faults.extend([
         missing(&["ctx"]),
         missing(&["associateid"]),
         missing(&["exp"]),
@@ -265,7 +258,8 @@ async fn a_forged_id_token_is_rejected_and_no_refresh_token_is_lost() {
         missing(&["sub"]),
         Fault::MissingFields { fields: vec!["id_token".to_owned()] },
         Fault::MissingFields { fields: vec!["access_token".to_owned()] },
-    ] {
+    ]);
+    for fault in faults {
         let name = format!("{fault:?}");
         people.inject(Endpoint::Tokens, fault);
         let (kept, rest) = parts(&token, people.refresh(&token).await.unwrap()).await;

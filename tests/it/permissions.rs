@@ -587,7 +587,7 @@ async fn policies_that_kubernetes_replaces_by_a_link_are_loaded() {
     };
     let mut world = World::with_files(options).await;
     let folder = world.folder.path().to_owned();
-    // As in a mounted ConfigMap: the file is a link into a folder that is a link, which is replaced.
+    // A mounted ConfigMap has this form: the file is a link into a folder that is a link, which is replaced.
     let version = |number: u8, caller: &str| {
         let target = format!("..{number}");
         fs::create_dir(folder.join(&target)).unwrap();

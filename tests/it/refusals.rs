@@ -50,8 +50,7 @@ async fn every_refusal_and_every_invalid_response_is_cached() {
     const DOWN: &str = "UPSTREAM_UNAVAILABLE";
     const ODD: &str = "UPSTREAM_INVALID_RESPONSE";
     const REJECTED: &str = "SYSTEM_USER_REJECTED";
-    let extra_config = "[login]\ntimeout = \"1500ms\"".to_owned();
-    let mut world = World::with(Options { extra_config, ..Options::default() }).await;
+    let mut world = World::with_short_timeout().await;
     for (number, (fault, reason)) in [
         (refuse("Invalid application token"), REJECTED),
         (refuse("Authorization error: Denied (4)"), REJECTED),

@@ -19,7 +19,7 @@ use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, SqliteConnection,
     sqlite::SqliteConnectOptions,
 };
-use tenant_gateway::{broker::QUEUE_CAPACITY, grpc::pb, ports::Random as _};
+use tenant_gateway::{audit::QUEUE_CAPACITY, grpc::pb, ports::Random as _};
 use tonic::{Code, Status};
 
 use crate::support::{

@@ -121,6 +121,8 @@ async fn a_store_that_others_may_read_or_write_is_refused() {
             let told = format!("{}{}", told.stdout, told.stderr);
             assert!(told.contains(&format!("mode {mode:04o}")), "{arguments:?}: {told}");
             assert!(told.contains("chmod 600"), "{arguments:?}: {told}");
+            // SQLite's other files would have the same mode.
+            assert!(!site.file("gateway.db-shm").exists(), "{arguments:?}");
         }
     }
     fs::set_permissions(&database, Permissions::from_mode(0o600)).unwrap();

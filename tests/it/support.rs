@@ -6,6 +6,7 @@ pub(crate) mod binary;
 pub(crate) mod callers;
 mod certificates;
 pub(crate) mod clients;
+pub(crate) mod faults;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod http2_host;

@@ -7,7 +7,9 @@ use superoffice_sandbox::{Endpoint, Fault, FaultScope, TenantState};
 use tenant_gateway::grpc::pb;
 use tonic::{Code, Request};
 
-use crate::support::{Options, World, assert_status, eventually_so, get, name};
+use crate::support::{
+    Options, World, assert_status, eventually_so, faults::forged_id_tokens, get, name,
+};
 
 /// Starts a gateway with a short login time-out.
 async fn impatient() -> World {
@@ -40,19 +42,13 @@ fn transport_faults() -> Vec<(Fault, &'static str)> {
 }
 
 fn forged_tokens() -> Vec<Fault> {
-    vec![
-        Fault::WrongContext { context: "Cust2".to_owned() },
+    let mut faults = forged_id_tokens("Cust2");
+    faults.extend([
         Fault::WrongTicketContext { context: "Cust2".to_owned() },
-        Fault::WrongSignature,
-        Fault::ForeignKey,
-        Fault::AlgNone,
-        Fault::Hs256PublicKey,
-        Fault::WrongIssuer,
-        Fault::WrongAudience,
-        Fault::ExpiredToken,
         Fault::MissingTicket,
         Fault::MalformedTicket,
-    ]
+    ]);
+    faults
 }
 
 fn forged_statuses() -> Vec<Fault> {

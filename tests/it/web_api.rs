@@ -72,8 +72,8 @@ impl Eyes {
         call.read(&body.concat()).unwrap()
     }
 
-    async fn verdict(&self) -> Result<CallOutcome, SendError> {
-        self.send(principal().request()).await.map(|response| response.verdict)
+    async fn outcome(&self) -> Result<CallOutcome, SendError> {
+        self.send(principal().request()).await.map(|response| response.outcome)
     }
 }
 
@@ -151,7 +151,7 @@ async fn ticket_and_secret_are_sent_and_credentials_in_the_request_are_removed()
     assert_eq!(eyes.ask(&principal()).await.tenant, tenant());
     let other_secret = speaks_for(&eyes.world, "another-secret-of-the-tests", None);
     let refused = other_secret.send(&eyes.uri, &eyes.system_user, principal().request()).await;
-    assert_eq!(refused.unwrap().verdict, CallOutcome::CredentialRefused);
+    assert_eq!(refused.unwrap().outcome, CallOutcome::CredentialRefused);
     // Credentials in the request headers are ignored, valid or invalid.
     let ApiCredential::SystemUser { ticket } = &eyes.system_user else { unreachable!() };
     let own = |headers: &mut HeaderMap, ticket: &str, secret: &str| {
@@ -163,10 +163,10 @@ async fn ticket_and_secret_are_sent_and_credentials_in_the_request_are_removed()
     own(&mut request.headers, secrecy::ExposeSecret::expose_secret(ticket), CLIENT_SECRET);
     let person = ApiCredential::Person { access_token: "8A:Cust1.none".into() };
     let refused = eyes.superoffice.send(&eyes.uri, &person, request).await.unwrap();
-    assert_eq!(refused.verdict, CallOutcome::CredentialRefused);
+    assert_eq!(refused.outcome, CallOutcome::CredentialRefused);
     let mut request = principal().request();
     own(&mut request.headers, "7T:wrong", "wrong");
-    assert_eq!(eyes.send(request).await.unwrap().verdict, CallOutcome::Done { success: true });
+    assert_eq!(eyes.send(request).await.unwrap().outcome, CallOutcome::Done { success: true });
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn each_response_has_its_meaning_and_a_redirect_is_a_response() {
     let eyes = eyes().await;
     let elsewhere = format!("{}/Login/", eyes.world.sandbox.login_uri());
     let throttled = Fault::Status { status: 429, body: FaultBody::Empty, retry_after: Some(9) };
-    for (fault, verdict) in [
+    for (fault, outcome) in [
         (Fault::status(401), CallOutcome::CredentialRefused),
         (Fault::status(403), CallOutcome::Forbidden),
         (Fault::status(404), CallOutcome::Done { success: false }),
@@ -197,11 +197,11 @@ async fn each_response_has_its_meaning_and_a_redirect_is_a_response() {
         let sandbox = &eyes.world.sandbox;
         let what = format!("{fault:?}");
         sandbox.inject(Endpoint::CurrentPrincipal, fault, FaultScope::always()).unwrap();
-        assert_eq!(eyes.verdict().await, Ok(verdict), "{what}");
+        assert_eq!(eyes.outcome().await, Ok(outcome), "{what}");
         sandbox.clear_faults();
     }
     eyes.world.sandbox.move_tenant("Cust1", ApiHost::B).unwrap();
-    assert_eq!(eyes.verdict().await, Ok(CallOutcome::Misdirected));
+    assert_eq!(eyes.outcome().await, Ok(CallOutcome::Misdirected));
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn a_broken_connection_differs_from_one_that_was_never_opened() {
     for fault in [Fault::Reset, Fault::Close] {
         let what = format!("{fault:?}");
         eyes.world.sandbox.inject(Endpoint::CurrentPrincipal, fault, FaultScope::always()).unwrap();
-        assert!(matches!(eyes.verdict().await, Err(SendError::Interrupted(_))), "{what}");
+        assert!(matches!(eyes.outcome().await, Err(SendError::Interrupted(_))), "{what}");
         eyes.world.sandbox.clear_faults();
     }
     let cut = Fault::Truncate;

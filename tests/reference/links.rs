@@ -100,6 +100,23 @@ pub(crate) fn pages_outside_the_summary() -> Vec<String> {
     names.filter(|name| name != "SUMMARY.md" && !is_linked(name)).collect()
 }
 
+/// Modules of the program that a page names, for example as the target of a log line, and that do not exist.
+pub(crate) fn unknown_modules() -> Vec<String> {
+    const CRATE: &str = "tenant_gateway::";
+    let mut unknown = Vec::new();
+    for page in pages() {
+        for rest in fs::read_to_string(&page).unwrap().split(CRATE).skip(1) {
+            let is_path = |letter: char| letter.is_ascii_lowercase() || "_:".contains(letter);
+            let module = rest.split_once(|letter| !is_path(letter)).map_or(rest, |(path, _)| path);
+            if !root().join("src").join(module.replace("::", "/")).with_extension("rs").exists() {
+                let name = page.strip_prefix(root()).unwrap().display();
+                unknown.push(format!("{name}: {CRATE}{module}"));
+            }
+        }
+    }
+    unknown
+}
+
 fn pages() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("docs")];

@@ -42,6 +42,21 @@ pub enum AdmissionError {
     },
 }
 
+impl AdmissionError {
+    /// Returns the caller, if its credential was valid.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Caller> {
+        if let Self::OverQuota { caller, .. } = self { Some(caller) } else { None }
+    }
+
+    /// Returns whether the call is a failed attempt of its client. Without the issuer's keys, the credential may be
+    /// valid.
+    #[must_use]
+    pub fn is_failed_attempt(&self) -> bool {
+        !matches!(self, Self::KeysUnavailable { .. } | Self::OverQuota { .. })
+    }
+}
+
 impl Access {
     /// Authenticates the caller and counts the call. A refusal is counted against the client's address.
     ///
@@ -54,10 +69,10 @@ impl Access {
     ) -> Result<Caller, AdmissionError> {
         let caller = match &self.callers {
             Callers::Fixed(caller) => caller.clone(),
-            Callers::Authenticated(identification) => {
-                match identification.cached(presented, self.clock.now()) {
+            Callers::Authenticated(authenticator) => {
+                match authenticator.cached(presented, self.clock.now()) {
                     Some(caller) => caller,
-                    None => self.verify_credentials(identification, presented, from).await?,
+                    None => self.verify_credentials(authenticator, presented, from).await?,
                 }
             }
         };
@@ -69,21 +84,21 @@ impl Access {
 
     async fn verify_credentials(
         &self,
-        identification: &Authenticator,
+        authenticator: &Authenticator,
         presented: &PresentedCredentials<'_>,
         from: IpAddr,
     ) -> Result<Caller, AdmissionError> {
         let attempt = match self.quotas.attempt(Source::Address(from)) {
             Ok(attempt) => attempt,
             Err(over) => {
-                let claim = identification.claimed_caller(presented);
+                let claim = authenticator.claimed_caller(presented);
                 let reserved =
                     claim.and_then(|claim| self.quotas.attempt_from_reserve(from, &claim));
                 reserved.ok_or(over)?
             }
         };
-        let identified = identification.authenticate(presented, from, self.clock.now()).await;
-        if let (Ok(_), Some(claim)) = (&identified, identification.claimed_caller(presented)) {
+        let identified = authenticator.authenticate(presented, from, self.clock.now()).await;
+        if let (Ok(_), Some(claim)) = (&identified, authenticator.claimed_caller(presented)) {
             self.quotas.record_verified(from, &claim);
         }
         match identified {
@@ -122,7 +137,7 @@ impl Access {
             Callers::Fixed(_) => {
                 PeerCertificate::from_connection(shown, &CertificateRules::default())
             }
-            Callers::Authenticated(proven) => proven.read_certificate(shown),
+            Callers::Authenticated(authenticator) => authenticator.read_certificate(shown),
         }
     }
 
@@ -139,7 +154,7 @@ impl Access {
             Callers::Fixed(_) => {
                 PeerCertificate::forwarded(name, pem, &CertificateRules::default())
             }
-            Callers::Authenticated(proven) => proven.forwarded_certificate(name, pem),
+            Callers::Authenticated(authenticator) => authenticator.forwarded_certificate(name, pem),
         }
     }
 }

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use http::{
+    HeaderMap, HeaderValue,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+};
+
 /// The authentication scheme (RFC 6750, 2.1); its case does not matter (RFC 9110, 11.1).
 const SCHEME: &[u8] = b"bearer";
 
@@ -26,6 +31,15 @@ impl<'a> Bearer<'a> {
             // With several headers, a proxy might use another one than the gateway.
             (Some(_), Some(_)) => Self::Unusable("there is more than one authorization header"),
         }
+    }
+
+    /// Reads the token of a call that is forwarded to SuperOffice. `Proxy-Authorization` comes first, because some
+    /// client libraries always set their own `Authorization`.
+    #[must_use]
+    pub fn from_forwarded_call(headers: &'a HeaderMap) -> Self {
+        let by_proxy = headers.contains_key(PROXY_AUTHORIZATION);
+        let name = if by_proxy { PROXY_AUTHORIZATION } else { AUTHORIZATION };
+        Self::from_values(headers.get_all(name).iter().map(HeaderValue::as_bytes))
     }
 
     fn read(value: &'a [u8]) -> Result<Self, &'static str> {

@@ -2,7 +2,7 @@
 
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
-use super::certificate::{CertificateProblem, checked_common_name, checked_host, checked_uri};
+use super::certificate_name::{CertificateProblem, checked_common_name, checked_host, checked_uri};
 
 /// A kind of name in a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

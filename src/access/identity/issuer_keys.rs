@@ -11,12 +11,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-use super::{
-    key_set::{KeySet, KeySetProblem},
-    waiting_calls::{WaitingCalls, WaitingSlot},
-};
+use super::key_set::{KeySet, KeySetProblem};
 use crate::{
-    domain::TokenAlgorithm,
+    domain::{NetworkCounter, NetworkSlot, TokenAlgorithm},
     ports::{Clock, JwksSource, Moment, Random, Reloadable},
 };
 
@@ -38,6 +35,9 @@ const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Maximum delay before a retry of a failed fetch.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(1);
 
+/// Maximum number of calls that wait for the keys of one issuer. Bounds the memory that made-up key ids can use.
+const MAX_WAITING: usize = 512;
+
 /// The public keys of one issuer, refreshed by [`Self::run_refresh`].
 pub struct IssuerKeys {
     issuer: String,
@@ -51,7 +51,8 @@ pub struct IssuerKeys {
     /// The highest number of a requested fetch.
     wanted: watch::Sender<u64>,
     reload: Notify,
-    waiting: WaitingCalls,
+    /// The waiting calls.
+    waiting: NetworkCounter,
 }
 
 /// The keys of one fetch.
@@ -128,7 +129,7 @@ impl IssuerKeys {
             fetches: watch::Sender::default(),
             wanted: watch::Sender::default(),
             reload: Notify::new(),
-            waiting: WaitingCalls::default(),
+            waiting: NetworkCounter::default(),
         }
     }
 
@@ -170,7 +171,7 @@ impl IssuerKeys {
     /// Waits for a fetch that starts from now on. Returns an error if the fetch fails or too many calls wait; then it
     /// is unknown whether the issuer has the key.
     pub(super) async fn wait_for_next_fetch(&self, from: IpAddr) -> Result<(), KeysUnavailable> {
-        let _place = self.waiting_slot(from)?;
+        let _slot = self.waiting_slot(from)?;
         let mut fetches = self.fetches.subscribe();
         let next = self.request_next_fetch();
         self.wait_until_ended(&mut fetches, next).await
@@ -191,7 +192,7 @@ impl IssuerKeys {
     ) -> Result<(), KeysUnavailable> {
         let mut fetches = self.fetches.subscribe();
         if fetches.borrow().ended == 0 {
-            let _place = self.waiting_slot(from)?;
+            let _slot = self.waiting_slot(from)?;
             return self.wait_until_ended(&mut fetches, 1).await;
         }
         if self.has_usable_keys(now) {
@@ -206,9 +207,11 @@ impl IssuerKeys {
         Err(self.unavailable(failure.as_deref().unwrap_or("they are too old")))
     }
 
-    fn waiting_slot(&self, from: IpAddr) -> Result<WaitingSlot<'_>, KeysUnavailable> {
-        let place = self.waiting.acquire(from);
-        place.ok_or_else(|| self.unavailable("too many calls wait for them"))
+    /// Returns a slot if more slots are free than this client network uses. So one network gets at most half of the
+    /// slots and a second one half of the rest; the last slots are for networks that have none.
+    fn waiting_slot(&self, from: IpAddr) -> Result<NetworkSlot, KeysUnavailable> {
+        let slot = self.waiting.take(from, |own, all| own < MAX_WAITING.saturating_sub(all));
+        slot.ok_or_else(|| self.unavailable("too many calls wait for them"))
     }
 
     fn request_fetch(&self, fetch: u64) {

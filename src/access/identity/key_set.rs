@@ -5,14 +5,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::token::UnverifiedToken;
 use crate::{
     domain::TokenAlgorithm,
-    ports::{PublicKey, SignatureVerifier},
+    ports::{JsonWebKey, JsonWebKeySet, PublicKey, SignatureVerifier},
 };
 
 /// Maximum size of a key set, in bytes.
@@ -21,30 +19,12 @@ const MAX_BYTES: usize = 256 * 1024;
 /// Maximum number of keys of an issuer. An issuer that publishes more is rejected, so that no key is silently ignored.
 const MAX_KEYS: usize = 64;
 
-/// Accepted size of an RSA modulus, in bits: less is unsafe (NIST SP 800-131A), more is not supported.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-
-/// Size of a P-256 coordinate and of an Ed25519 key, in bytes.
-const P256_BYTES: usize = 32;
-
-/// Size of a P-384 coordinate, in bytes.
-const P384_BYTES: usize = 48;
-
-/// Size of a P-521 coordinate, in bytes (RFC 7518 section 6.2.1.2).
-const P521_BYTES: usize = 66;
-
 /// Maximum number of keys that are tried for one token. Tokens normally name their key; issuers that omit the name have
 /// two or three keys during a rollover. Each try costs up to 0.5 ms before the caller is authenticated.
 const MAX_TRIED_KEYS: usize = 8;
 
 /// Maximum number of reasons that are listed for unsupported keys.
 const MAX_LISTED: usize = 8;
-
-/// Maximum number of characters of a name in a message.
-const MAX_NAME_CHARS: usize = 32;
-
-/// First byte of an uncompressed point (SEC 1 section 2.3.3).
-const UNCOMPRESSED: u8 = 4;
 
 /// The number of the next new key.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -96,26 +76,6 @@ impl SignatureError {
         let (Self::UnknownKey(why) | Self::InvalidSignature(why)) = self;
         why
     }
-}
-
-#[derive(Deserialize)]
-struct JsonWebKeySet {
-    keys: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-struct JsonWebKey {
-    kty: String,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    key_ops: Option<Vec<String>>,
-    alg: Option<String>,
-    kid: Option<String>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
 }
 
 impl KeySet {
@@ -221,109 +181,24 @@ impl Key {
     ///
     /// # Errors
     /// Returns a description of the key if it cannot be used.
-    fn read(wire: Value, known: &[Self], allowed: &[TokenAlgorithm]) -> Result<Self, String> {
-        let unreadable = || "an entry that is not a key".to_owned();
-        if !wire.is_object() {
-            return Err(unreadable());
-        }
-        let wire: JsonWebKey = serde_json::from_value(wire).map_err(|_| unreadable())?;
-        let signs = wire.usage.as_deref().is_none_or(|usage| usage == "sig");
-        let verifies = wire.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if !signs || !verifies {
-            return Err(format!(
-                "a key of kind {} that is not for signatures",
-                printable(&wire.kty)
-            ));
-        }
-        let public = wire.public_key()?;
-        let mut algorithms = public.algorithms().to_vec();
-        if let Some(name) = wire.alg.as_deref() {
-            let named = TokenAlgorithm::from_name(name);
-            algorithms.retain(|algorithm| Some(*algorithm) == named);
-            if algorithms.is_empty() {
-                return Err(format!(
-                    "a key of kind {} for algorithm {}",
-                    printable(&wire.kty),
-                    printable(name)
-                ));
-            }
-        }
+    fn read(entry: Value, known: &[Self], allowed: &[TokenAlgorithm]) -> Result<Self, String> {
+        let JsonWebKey { kid, public, algorithms, .. } = JsonWebKey::read(entry)?;
         let fitting: Vec<_> =
             algorithms.iter().copied().filter(|algorithm| allowed.contains(algorithm)).collect();
         if fitting.is_empty() {
             let names = TokenAlgorithm::list(&algorithms);
             return Err(format!("a key for {names}, which `algorithms` does not list"));
         }
-        let same = known.iter().find(|key| key.kid == wire.kid && key.public == public);
+        let same = known.iter().find(|key| key.kid == kid && key.public == public);
         let number =
             same.map_or_else(|| NEXT_NUMBER.fetch_add(1, Ordering::Relaxed), |key| key.number);
-        Ok(Self { number, kid: wire.kid, public, algorithms: fitting })
+        Ok(Self { number, kid, public, algorithms: fitting })
     }
-}
-
-impl JsonWebKey {
-    fn public_key(&self) -> Result<PublicKey, String> {
-        let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref()?).ok();
-        let point = |length: usize| {
-            let coordinate = |text| bytes(text).filter(|bytes| bytes.len() == length);
-            let (x, y) = coordinate(&self.x)
-                .zip(coordinate(&self.y))
-                .ok_or("an EC key that is malformed")?;
-            Ok([&[UNCOMPRESSED][..], &x, &y].concat())
-        };
-        match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => self.rsa(),
-            ("EC", Some("P-256")) => point(P256_BYTES).map(PublicKey::P256),
-            ("EC", Some("P-384")) => point(P384_BYTES).map(PublicKey::P384),
-            ("EC", Some("P-521")) => point(P521_BYTES).map(PublicKey::P521),
-            ("OKP", Some("Ed25519")) => {
-                let key = bytes(&self.x).filter(|key| key.len() == P256_BYTES);
-                key.map(PublicKey::Ed25519)
-                    .ok_or_else(|| "an Ed25519 key that is malformed".to_owned())
-            }
-            ("EC" | "OKP", Some(curve)) => Err(format!("a key on curve {}", printable(curve))),
-            ("EC" | "OKP", None) => Err("a key without a curve".to_owned()),
-            ("oct", _) => Err("a symmetric key, which must not be published".to_owned()),
-            (kind, _) => Err(format!("a key of kind {}", printable(kind))),
-        }
-    }
-
-    fn rsa(&self) -> Result<PublicKey, String> {
-        let number = |text: &Option<String>| {
-            let bytes = URL_SAFE_NO_PAD.decode(text.as_deref()?).ok()?;
-            Some(without_zeros(&bytes))
-        };
-        let malformed = || "an RSA key that is malformed".to_owned();
-        let (n, e) = number(&self.n).zip(number(&self.e)).ok_or_else(malformed)?;
-        if !RSA_BITS.contains(&bits(&n)) {
-            return Err(format!("an RSA key of {} bits", bits(&n)));
-        }
-        let odd = |number: &[u8]| number.last().is_some_and(|byte| byte & 1 == 1);
-        if !odd(&n) || !odd(&e) || e == [1] {
-            return Err(malformed());
-        }
-        Ok(PublicKey::Rsa { n, e })
-    }
-}
-
-/// Formats a name from a key set for a message: its first visible characters.
-fn printable(name: &str) -> String {
-    let visible = name.chars().filter(char::is_ascii_graphic);
-    format!("{:?}", visible.take(MAX_NAME_CHARS).collect::<String>())
-}
-
-fn without_zeros(number: &[u8]) -> Vec<u8> {
-    number.iter().copied().skip_while(|byte| *byte == 0).collect()
-}
-
-/// Returns the number of bits of a number without leading zeros.
-fn bits(number: &[u8]) -> usize {
-    let unused = number.first().map_or(0, |byte| byte.leading_zeros());
-    number.len() * 8 - usize::try_from(unused).unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -390,7 +265,7 @@ mod tests {
             let problem = altered(forge, name, value.clone()).unwrap_err();
             assert!(matches!(problem, KeySetProblem::NoUsableKey(_)), "{name}: {value}");
         }
-        for (forge, name, value, told) in [
+        for (forge, name, value, expected) in [
             (&rsa, "n", json!(weak), "an RSA key of 2040 bits"),
             (&rsa, "kty", json!("oct"), "a symmetric key"),
             (&rsa, "use", json!("enc"), "not for signatures"),
@@ -399,7 +274,7 @@ mod tests {
             (&ed, "crv", json!("Ed448\u{1b}[2J\n"), "curve \"Ed448[2J\""),
         ] {
             let problem = altered(forge, name, value).unwrap_err().to_string();
-            assert!(problem.contains(told), "{problem} is not {told}");
+            assert!(problem.contains(expected), "{problem} is not {expected}");
         }
         let only = [TokenAlgorithm::Es384, TokenAlgorithm::Ps512];
         let problem = KeySet::read(set(&[&ec]).as_bytes(), None, &only).unwrap_err().to_string();

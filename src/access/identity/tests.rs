@@ -83,14 +83,15 @@ impl World {
         }
     }
 
-    fn gate(&self, rules: IssuerRules) -> Authenticator {
-        self::gate(vec![(rules, self.keys.clone())], Some(CertificateRules::default()))
+    fn authenticator(&self, rules: IssuerRules) -> Authenticator {
+        self::authenticator(vec![(rules, self.keys.clone())], Some(CertificateRules::default()))
     }
 
     /// Authenticates a token. If that waits for keys, runs the refresh loop once.
-    async fn identify(&self, gate: &Authenticator, token: &str) -> Result<Caller, String> {
+    async fn identify(&self, authenticator: &Authenticator, token: &str) -> Result<Caller, String> {
         let presented = bearer(token);
-        let mut identified = pin!(gate.authenticate(&presented, SOMEWHERE, self.clock.now()));
+        let mut identified =
+            pin!(authenticator.authenticate(&presented, SOMEWHERE, self.clock.now()));
         let first = poll!(&mut identified);
         let identified = match first {
             Poll::Ready(identified) => identified,
@@ -107,7 +108,7 @@ impl World {
     }
 }
 
-fn gate(
+fn authenticator(
     issuers: Vec<(IssuerRules, Arc<IssuerKeys>)>,
     mtls: Option<CertificateRules>,
 ) -> Authenticator {
@@ -139,17 +140,17 @@ fn certificate(names: &[&str]) -> Result<PeerCertificate, CertificateProblem> {
 async fn authenticates_tokens_of_each_key_type() {
     let (rsa, ec, ed) = (TestKey::rsa("r"), TestKey::ec("e"), TestKey::ed("d"));
     let world = World::new(&[&rsa, &ec, &ed]).await;
-    let gate = world.gate(rules(ISSUER, "ci:"));
+    let authenticator = world.authenticator(rules(ISSUER, "ci:"));
     for key in [&rsa, &ec, &ed] {
         let token = key.sign(&claims());
-        assert!(gate.cached(&bearer(&token), now()).is_none());
-        let caller = world.identify(&gate, &token).await.unwrap();
+        assert!(authenticator.cached(&bearer(&token), now()).is_none());
+        let caller = world.identify(&authenticator, &token).await.unwrap();
         assert_eq!(
             (caller.id(), caller.method(), caller.issuer()),
             ("ci:sync", CallerMethod::Jwt, Some(ISSUER))
         );
-        assert_eq!(gate.cached(&bearer(&token), now()).unwrap().id(), "ci:sync");
-        assert!(gate.check_still_valid(&caller, now()).is_ok());
+        assert_eq!(authenticator.cached(&bearer(&token), now()).unwrap().id(), "ci:sync");
+        assert!(authenticator.check_still_valid(&caller, now()).is_ok());
     }
 }
 
@@ -157,7 +158,7 @@ async fn authenticates_tokens_of_each_key_type() {
 async fn rejects_malformed_tokens() {
     let key = TestKey::ec("e");
     let world = World::new(&[&key]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     let good = key.sign(&claims());
     let parts: Vec<&str> = good.split('.').collect();
     let big = key.sign(&with("more", "x".repeat(6200)));
@@ -183,13 +184,13 @@ async fn rejects_malformed_tokens() {
         (big, "oversized"),
         ("x".repeat(100_000), "oversized"),
     ] {
-        let cause = world.identify(&gate, &token).await.unwrap_err();
+        let cause = world.identify(&authenticator, &token).await.unwrap_err();
         assert!(cause.contains(why), "{cause} is not {why}");
         assert!(token.len() < 9 || !cause.contains(&token), "{cause}");
     }
     for end in 0..good.len() {
         let cut = &good[..end];
-        assert!(world.identify(&gate, cut).await.is_err(), "{end}");
+        assert!(world.identify(&authenticator, cut).await.is_err(), "{end}");
     }
 }
 
@@ -197,7 +198,7 @@ async fn rejects_malformed_tokens() {
 async fn accepts_only_listed_algorithms_that_match_the_key() {
     let (rsa, ec) = (TestKey::rsa("r"), TestKey::ec("e"));
     let world = World::new(&[&rsa, &ec]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     let text = claims().to_string();
     let hmac = |secret: &[u8], alg| {
         let key = jsonwebtoken::EncodingKey::from_secret(secret);
@@ -231,7 +232,7 @@ async fn accepts_only_listed_algorithms_that_match_the_key() {
         ),
         (rsa.sign_text("{\"alg\":\"RS256\",\"kid\":\"r\",\"crit\":null}", &text), "crit"),
     ] {
-        let cause = world.identify(&gate, &token).await.unwrap_err();
+        let cause = world.identify(&authenticator, &token).await.unwrap_err();
         assert!(cause.contains(why), "{cause} is not {why}");
     }
 }
@@ -241,21 +242,23 @@ async fn a_token_without_a_key_name_is_tried_with_every_key_for_its_algorithm() 
     let (rsa, ec, other) = (TestKey::rsa("r"), TestKey::ec("e"), TestKey::ec("o"));
     let sign = |key: &TestKey| key.sign_text("{\"alg\":\"ES256\"}", &claims().to_string());
     let world = World::new(&[&rsa, &ec]).await;
-    assert!(world.identify(&world.gate(rules(ISSUER, "")), &sign(&ec)).await.is_ok());
+    assert!(world.identify(&world.authenticator(rules(ISSUER, "")), &sign(&ec)).await.is_ok());
     let world = World::new(&[&rsa, &other, &ec]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     for key in [&ec, &other] {
-        assert!(world.identify(&gate, &sign(key)).await.is_ok());
+        assert!(world.identify(&authenticator, &sign(key)).await.is_ok());
     }
-    let cause = world.identify(&gate, &sign(&TestKey::ec("x"))).await.unwrap_err();
+    let cause = world.identify(&authenticator, &sign(&TestKey::ec("x"))).await.unwrap_err();
     assert!(cause.contains("signature is wrong"), "{cause}");
     let world = World::new(&[&rsa]).await;
-    let cause = world.identify(&world.gate(rules(ISSUER, "")), &sign(&ec)).await.unwrap_err();
+    let cause =
+        world.identify(&world.authenticator(rules(ISSUER, "")), &sign(&ec)).await.unwrap_err();
     assert!(cause.contains("no key of its issuer is for its algorithm"), "{cause}");
     // Each tried key costs time before the caller is authenticated.
     let many: Vec<_> = (0..9).map(|n| TestKey::ec(&n.to_string())).collect();
     let world = World::new(&many.iter().collect::<Vec<_>>()).await;
-    let cause = world.identify(&world.gate(rules(ISSUER, "")), &sign(&many[8])).await.unwrap_err();
+    let cause =
+        world.identify(&world.authenticator(rules(ISSUER, "")), &sign(&many[8])).await.unwrap_err();
     assert!(cause.contains("more than 8 keys"), "{cause}");
 }
 
@@ -264,7 +267,8 @@ async fn accepts_each_algorithm_only_if_it_is_allowed() {
     for algorithm in TokenAlgorithm::ALL {
         let key = TestKey::of(algorithm, "k");
         let world = World::new(&[&key]).await;
-        let only = |algorithms| world.gate(IssuerRules { algorithms, ..rules(ISSUER, "") });
+        let only =
+            |algorithms| world.authenticator(IssuerRules { algorithms, ..rules(ISSUER, "") });
         let token = key.sign(&claims());
         let others: Vec<_> =
             TokenAlgorithm::ALL.into_iter().filter(|other| *other != algorithm).collect();
@@ -277,7 +281,7 @@ async fn accepts_each_algorithm_only_if_it_is_allowed() {
     let key = TestKey::ed("k");
     let world = World::new(&[&key]).await;
     let token = key.sign_text("{\"alg\":\"Ed25519\",\"kid\":\"k\"}", &claims().to_string());
-    assert!(world.identify(&world.gate(rules(ISSUER, "")), &token).await.is_ok());
+    assert!(world.identify(&world.authenticator(rules(ISSUER, "")), &token).await.is_ok());
 }
 
 #[tokio::test]
@@ -286,8 +290,8 @@ async fn a_key_without_an_algorithm_verifies_all_of_its_kind() {
         let mut key = TestKey::of(algorithm, "r");
         key.jwk.as_object_mut().unwrap().remove("alg");
         let world = World::new(&[&key]).await;
-        let gate = world.gate(rules(ISSUER, ""));
-        assert!(world.identify(&gate, &key.sign(&claims())).await.is_ok(), "{algorithm}");
+        let authenticator = world.authenticator(rules(ISSUER, ""));
+        assert!(world.identify(&authenticator, &key.sign(&claims())).await.is_ok(), "{algorithm}");
     }
 }
 
@@ -296,15 +300,15 @@ async fn rejects_tokens_of_an_issuer_with_only_unsupported_keys() {
     let mut key = TestKey::ed("1");
     key.jwk["crv"] = json!("Ed448");
     let world = World::new(&[&key]).await;
-    let gate = world.gate(rules(ISSUER, ""));
-    let cause = world.identify(&gate, &key.sign(&claims())).await.unwrap_err();
+    let authenticator = world.authenticator(rules(ISSUER, ""));
+    let cause = world.identify(&authenticator, &key.sign(&claims())).await.unwrap_err();
     assert!(cause.contains("publishes only keys that cannot be used"), "{cause}");
     assert!(cause.contains("Ed448"), "{cause}");
     // A usable key that is published later is found.
     let good = TestKey::ed("1");
     world.source.publish(&set(&[&key, &good]));
     world.run(async {}).await;
-    assert!(world.identify(&gate, &good.sign(&claims())).await.is_ok());
+    assert!(world.identify(&authenticator, &good.sign(&claims())).await.is_ok());
 }
 
 #[tokio::test]
@@ -312,7 +316,7 @@ async fn the_configured_claim_names_the_caller() {
     let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
     let of = |claim: &str| IssuerRules { caller_claim: claim.to_owned(), ..rules(ISSUER, "app:") };
-    let gate = world.gate(of("azp"));
+    let authenticator = world.authenticator(of("azp"));
     let twice = claims().to_string().replacen('{', "{\"azp\":\"a\",\"azp\":\"b\",", 1);
     for (token, why) in [
         (key.sign(&claims()), "no claim \"azp\""),
@@ -326,28 +330,33 @@ async fn the_configured_claim_names_the_caller() {
         (key.sign(&with("azp", "spiffe://example.org/a")), "SPIFFE"),
         (key.sign_text(&key.header().to_string(), &twice), "twice"),
     ] {
-        let cause = world.identify(&gate, &token).await.unwrap_err();
+        let cause = world.identify(&authenticator, &token).await.unwrap_err();
         assert!(cause.contains(why), "{cause} is not {why}");
     }
-    let reserved = world.gate(IssuerRules { caller_claim: "azp".to_owned(), ..rules(ISSUER, "") });
+    let reserved =
+        world.authenticator(IssuerRules { caller_claim: "azp".to_owned(), ..rules(ISSUER, "") });
     let cause = world.identify(&reserved, &key.sign(&with("azp", "cli:root"))).await.unwrap_err();
     assert!(cause.contains("reserved"), "{cause}");
     let mut shown = with("azp", "billing");
     shown.as_object_mut().unwrap().remove("sub");
-    assert_eq!(world.identify(&gate, &key.sign(&shown)).await.unwrap().id(), "app:billing");
+    assert_eq!(
+        world.identify(&authenticator, &key.sign(&shown)).await.unwrap().id(),
+        "app:billing"
+    );
 }
 
 #[tokio::test]
 async fn accepts_any_configured_audience_and_the_configured_leeway() {
     let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
-    let gate = world.gate(IssuerRules {
+    let authenticator = world.authenticator(IssuerRules {
         audiences: vec!["old".to_owned(), "new".to_owned()],
         leeway: SignedDuration::from_secs(90),
         ..rules(ISSUER, "")
     });
     for audience in [json!("tenant-gateway"), json!(["other"]), json!([])] {
-        let cause = world.identify(&gate, &key.sign(&with("aud", audience))).await.unwrap_err();
+        let cause =
+            world.identify(&authenticator, &key.sign(&with("aud", audience))).await.unwrap_err();
         assert!(cause.contains("another audience"), "{cause}");
     }
     let seconds = now().as_second();
@@ -356,12 +365,15 @@ async fn accepts_any_configured_audience_and_the_configured_leeway() {
         claims["exp"] = (seconds + exp).into();
         key.sign(&claims)
     };
-    assert!(world.identify(&gate, &key.sign(&with("aud", "old"))).await.is_ok());
-    assert!(world.identify(&gate, &aged(-90)).await.is_err());
-    let caller = world.identify(&gate, &aged(-89)).await.unwrap();
+    assert!(world.identify(&authenticator, &key.sign(&with("aud", "old"))).await.is_ok());
+    assert!(world.identify(&authenticator, &aged(-90)).await.is_err());
+    let caller = world.identify(&authenticator, &aged(-89)).await.unwrap();
     let at = |after| later(now(), SignedDuration::from_secs(after));
-    assert!(gate.check_still_valid(&caller, at(0)).is_ok());
-    assert_eq!(gate.check_still_valid(&caller, at(1)), Err(AccessError::CredentialExpired));
+    assert!(authenticator.check_still_valid(&caller, at(0)).is_ok());
+    assert_eq!(
+        authenticator.check_still_valid(&caller, at(1)),
+        Err(AccessError::CredentialExpired)
+    );
 }
 
 #[tokio::test]
@@ -372,7 +384,7 @@ async fn one_issuer_may_have_two_entries_with_different_audiences_or_keys() {
         audiences: vec![audience.to_owned()],
         ..rules(ISSUER, prefix)
     };
-    let by_audience = gate(
+    let by_audience = authenticator(
         vec![
             (entry("a:", "for-a"), second.keys.clone()),
             (entry("b:", "for-b"), second.keys.clone()),
@@ -392,7 +404,7 @@ async fn one_issuer_may_have_two_entries_with_different_audiences_or_keys() {
         let cause = second.identify(&by_audience, &token).await.unwrap_err();
         assert!(cause.contains(why), "{cause}");
     }
-    let by_key = gate(
+    let by_key = authenticator(
         vec![(rules(ISSUER, "a:"), first.keys.clone()), (rules(ISSUER, "b:"), second.keys.clone())],
         None,
     );
@@ -422,32 +434,35 @@ impl PresentedCertificate for Shown {
 async fn rejects_a_certificate_whose_authority_was_removed() {
     let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
-    let gate = world.gate(rules(ISSUER, "ci:"));
+    let authenticator = world.authenticator(rules(ISSUER, "ci:"));
     let mut params = CertificateParams::new(["web.example.org".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2026, 1, 1);
     params.not_after = rcgen::date_time_ymd(2030, 1, 1);
     let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
     let shown = Arc::new(Shown { der, trusted: true.into() });
-    let certificate = gate.read_certificate(shown.clone());
+    let certificate = authenticator.read_certificate(shown.clone());
     let token = key.sign(&claims());
     let alone = PresentedCredentials { bearer: Bearer::Absent, certificate: Some(&certificate) };
     let beside =
         PresentedCredentials { bearer: Bearer::Token(&token), certificate: Some(&certificate) };
     let callers = [
-        gate.authenticate(&alone, SOMEWHERE, now()).await.unwrap(),
-        gate.authenticate(&beside, SOMEWHERE, now()).await.unwrap(),
+        authenticator.authenticate(&alone, SOMEWHERE, now()).await.unwrap(),
+        authenticator.authenticate(&beside, SOMEWHERE, now()).await.unwrap(),
     ];
     for caller in &callers {
-        assert_eq!(gate.check_still_valid(caller, now()), Ok(()));
+        assert_eq!(authenticator.check_still_valid(caller, now()), Ok(()));
     }
     shown.trusted.store(false, std::sync::atomic::Ordering::Relaxed);
     for presented in [&alone, &beside] {
-        assert!(gate.cached(presented, now()).is_none());
-        let refused = gate.authenticate(presented, SOMEWHERE, now()).await;
+        assert!(authenticator.cached(presented, now()).is_none());
+        let refused = authenticator.authenticate(presented, SOMEWHERE, now()).await;
         assert_eq!(refused.unwrap_err(), AuthenticationError::CertificateNotTrusted);
     }
     for caller in &callers {
-        assert_eq!(gate.check_still_valid(caller, now()), Err(AccessError::CertificateNotTrusted));
+        assert_eq!(
+            authenticator.check_still_valid(caller, now()),
+            Err(AccessError::CertificateNotTrusted)
+        );
     }
 }
 
@@ -455,7 +470,7 @@ async fn rejects_a_certificate_whose_authority_was_removed() {
 async fn rejects_missing_wrong_and_duplicate_claims() {
     let key = TestKey::ed("d");
     let world = World::new(&[&key]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     let seconds = now().as_second();
     let twice = |name: &str| {
         let text = claims().to_string();
@@ -498,7 +513,7 @@ async fn rejects_missing_wrong_and_duplicate_claims() {
         (twice("aud"), "twice"),
         (twice("exp"), "twice"),
     ] {
-        let cause = world.identify(&gate, &token).await.unwrap_err();
+        let cause = world.identify(&authenticator, &token).await.unwrap_err();
         assert!(cause.contains(why), "{cause} is not {why}");
     }
     for good in [
@@ -510,7 +525,7 @@ async fn rejects_missing_wrong_and_duplicate_claims() {
         without("nbf"),
         without("iat"),
     ] {
-        assert!(world.identify(&gate, &sign(good.clone())).await.is_ok(), "{good}");
+        assert!(world.identify(&authenticator, &sign(good.clone())).await.is_ok(), "{good}");
     }
 }
 
@@ -518,16 +533,16 @@ async fn rejects_missing_wrong_and_duplicate_claims() {
 async fn rejects_a_token_that_exceeds_max_lifetime_or_lacks_iat() {
     let key = TestKey::ed("d");
     let world = World::new(&[&key]).await;
-    let gate = |seconds| {
-        world.gate(IssuerRules {
+    let authenticator = |seconds| {
+        world.authenticator(IssuerRules {
             max_lifetime: Some(Duration::from_secs(seconds)),
             ..rules(ISSUER, "")
         })
     };
-    assert!(world.identify(&gate(600), &key.sign(&claims())).await.is_ok());
-    let cause = world.identify(&gate(599), &key.sign(&claims())).await.unwrap_err();
+    assert!(world.identify(&authenticator(600), &key.sign(&claims())).await.is_ok());
+    let cause = world.identify(&authenticator(599), &key.sign(&claims())).await.unwrap_err();
     assert!(cause.contains("max_lifetime"), "{cause}");
-    let cause = world.identify(&gate(600), &key.sign(&without("iat"))).await.unwrap_err();
+    let cause = world.identify(&authenticator(600), &key.sign(&without("iat"))).await.unwrap_err();
     assert!(cause.contains("max_lifetime"), "{cause}");
 }
 
@@ -536,7 +551,7 @@ async fn accepts_a_projected_kubernetes_service_account_token() {
     let key = TestKey::rsa("4yS1cBpPRSUVPpIvhSSbGPSpJvtMpq2fIE8PX4wZxJ4");
     let world = World::new(&[&key]).await;
     let issuer = "https://kubernetes.default.svc.cluster.local";
-    let gate = world.gate(rules(issuer, ""));
+    let authenticator = world.authenticator(rules(issuer, ""));
     let seconds = now().as_second();
     // The API server writes no `typ` and no other members into the header.
     let header = json!({ "alg": "RS256", "kid": key.jwk["kid"] });
@@ -557,7 +572,7 @@ async fn accepts_a_projected_kubernetes_service_account_token() {
         "sub": "system:serviceaccount:shop:sync",
     });
     let token = key.sign_text(&header.to_string(), &claims.to_string());
-    let caller = world.identify(&gate, &token).await.unwrap();
+    let caller = world.identify(&authenticator, &token).await.unwrap();
     assert_eq!(caller.id(), "system:serviceaccount:shop:sync");
     assert_eq!(caller.issuer(), Some(issuer));
 }
@@ -566,44 +581,48 @@ async fn accepts_a_projected_kubernetes_service_account_token() {
 async fn a_cached_token_ends_at_its_expiry_after_ten_minutes_or_with_its_key() {
     let (key, other) = (TestKey::ed("d"), TestKey::ed("o"));
     let world = World::new(&[&key, &other]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     let at = |seconds| later(now(), SignedDuration::from_secs(seconds));
     let short = key.sign(&claims());
     let long = key.sign(&with("exp", now().as_second() + 3600));
-    let callers =
-        [world.identify(&gate, &short).await.unwrap(), world.identify(&gate, &long).await.unwrap()];
-    assert!(gate.cached(&bearer(&short), at(299)).is_some());
-    assert!(gate.cached(&bearer(&short), at(300)).is_none());
-    assert!(gate.cached(&bearer(&long), at(599)).is_some());
-    assert!(gate.cached(&bearer(&long), at(600)).is_none());
+    let callers = [
+        world.identify(&authenticator, &short).await.unwrap(),
+        world.identify(&authenticator, &long).await.unwrap(),
+    ];
+    assert!(authenticator.cached(&bearer(&short), at(299)).is_some());
+    assert!(authenticator.cached(&bearer(&short), at(300)).is_none());
+    assert!(authenticator.cached(&bearer(&long), at(599)).is_some());
+    assert!(authenticator.cached(&bearer(&long), at(600)).is_none());
     assert!(
-        gate.check_still_valid(&callers[0], at(329)).is_ok()
-            && gate.check_still_valid(&callers[0], at(330)).is_err()
+        authenticator.check_still_valid(&callers[0], at(329)).is_ok()
+            && authenticator.check_still_valid(&callers[0], at(330)).is_err()
     );
 
     // The next fetch has the same key and a new one.
     world.source.publish(&set(&[&TestKey::ec("n"), &key]));
     world.run(async {}).await;
-    assert!(gate.cached(&bearer(&long), now()).is_some());
-    assert!(gate.check_still_valid(&callers[1], now()).is_ok());
+    assert!(authenticator.cached(&bearer(&long), now()).is_some());
+    assert!(authenticator.check_still_valid(&callers[1], now()).is_ok());
     // Another key under the same key id is not accepted for old tokens.
     world.source.publish(&set(&[&TestKey::ed("d")]));
     world.run(async {}).await;
-    assert!(gate.cached(&bearer(&long), now()).is_none());
-    assert!(gate.check_still_valid(&callers[1], now()).is_err());
-    assert!(world.identify(&gate, &long).await.unwrap_err().contains("signature is wrong"));
+    assert!(authenticator.cached(&bearer(&long), now()).is_none());
+    assert!(authenticator.check_still_valid(&callers[1], now()).is_err());
+    assert!(
+        world.identify(&authenticator, &long).await.unwrap_err().contains("signature is wrong")
+    );
     // After the key is published again, the token is verified again.
     world.source.publish(&set(&[&key]));
     world.run(async {}).await;
-    assert!(gate.cached(&bearer(&long), now()).is_none());
-    assert!(world.identify(&gate, &long).await.is_ok());
+    assert!(authenticator.cached(&bearer(&long), now()).is_none());
+    assert!(world.identify(&authenticator, &long).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_key_rotation_fails_no_valid_call() {
     let (old, new) = (TestKey::ec("1"), TestKey::ec("2"));
     let world = World::new(&[&old]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     world.source.publish(&set(&[&old, &new]));
     let (rotated, made_up) = (new.sign(&claims()), TestKey::ec("3").sign(&claims()));
     let mut fresh = pin!(world.keys.run_refresh());
@@ -611,8 +630,8 @@ async fn a_key_rotation_fails_no_valid_call() {
     assert!(poll!(&mut fresh).is_pending());
     world.source.publish(&set(&[&old, &new]));
     let (one, two) = (bearer(&rotated), bearer(&made_up));
-    let mut good = pin!(gate.authenticate(&one, SOMEWHERE, now()));
-    let mut bad = pin!(gate.authenticate(&two, SOMEWHERE, now()));
+    let mut good = pin!(authenticator.authenticate(&one, SOMEWHERE, now()));
+    let mut bad = pin!(authenticator.authenticate(&two, SOMEWHERE, now()));
     assert!(poll!(&mut good).is_pending() && poll!(&mut bad).is_pending());
     assert!(poll!(&mut fresh).is_pending());
     world.clock.advance(Duration::from_secs(5));
@@ -631,14 +650,15 @@ async fn rejects_a_wrong_signature_at_once_and_then_fetches_a_replaced_key() {
     let old = TestKey::ec("1");
     for new in [TestKey::ec("1"), TestKey::ed("1")] {
         let world = World::new(&[&old]).await;
-        let gate = world.gate(rules(ISSUER, ""));
+        let authenticator = world.authenticator(rules(ISSUER, ""));
         let mut fresh = pin!(world.keys.run_refresh());
         assert!(poll!(&mut fresh).is_pending());
         world.source.publish(&set(&[&new]));
         let (of_new, of_old) = (new.sign(&claims()), old.sign(&claims()));
         let (of_new, of_old) = (bearer(&of_new), bearer(&of_old));
         for _ in 0..3 {
-            let Poll::Ready(refused) = poll!(pin!(gate.authenticate(&of_new, SOMEWHERE, now())))
+            let Poll::Ready(refused) =
+                poll!(pin!(authenticator.authenticate(&of_new, SOMEWHERE, now())))
             else {
                 panic!("it waits");
             };
@@ -647,8 +667,11 @@ async fn rejects_a_wrong_signature_at_once_and_then_fetches_a_replaced_key() {
         assert!(poll!(&mut fresh).is_pending());
         world.clock.advance(Duration::from_secs(5));
         assert!(poll!(&mut fresh).is_pending());
-        assert_eq!(gate.authenticate(&of_new, SOMEWHERE, now()).await.unwrap().id(), "sync");
-        assert!(poll!(pin!(gate.authenticate(&of_old, SOMEWHERE, now()))).is_ready());
+        assert_eq!(
+            authenticator.authenticate(&of_new, SOMEWHERE, now()).await.unwrap().id(),
+            "sync"
+        );
+        assert!(poll!(pin!(authenticator.authenticate(&of_old, SOMEWHERE, now()))).is_ready());
     }
 }
 
@@ -656,26 +679,26 @@ async fn rejects_a_wrong_signature_at_once_and_then_fetches_a_replaced_key() {
 async fn tries_all_keys_that_share_a_key_id() {
     let (one, two, other) = (TestKey::ec("1"), TestKey::ec("1"), TestKey::rsa("1"));
     let world = World::new(&[&one, &other, &two]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     for key in [&one, &two, &other] {
-        assert!(world.identify(&gate, &key.sign(&claims())).await.is_ok());
+        assert!(world.identify(&authenticator, &key.sign(&claims())).await.is_ok());
     }
-    assert!(world.identify(&gate, &TestKey::ec("1").sign(&claims())).await.is_err());
+    assert!(world.identify(&authenticator, &TestKey::ec("1").sign(&claims())).await.is_err());
 }
 
 #[tokio::test]
 async fn during_an_outage_known_keys_verify_and_unknown_keys_are_unavailable() {
     let (key, other) = (TestKey::ec("1"), TestKey::ec("2"));
     let world = World::new(&[&key]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     world.source.fail();
     world.run(async {}).await;
-    assert!(world.identify(&gate, &key.sign(&claims())).await.is_ok());
+    assert!(world.identify(&authenticator, &key.sign(&claims())).await.is_ok());
     let token = other.sign(&claims());
     let presented = bearer(&token);
     let mut fresh = pin!(world.keys.run_refresh());
     assert!(poll!(&mut fresh).is_pending());
-    let mut waits = pin!(gate.authenticate(&presented, SOMEWHERE, now()));
+    let mut waits = pin!(authenticator.authenticate(&presented, SOMEWHERE, now()));
     assert!(poll!(&mut waits).is_pending());
     world.clock.advance(Duration::from_secs(6));
     for _ in 0..3 {
@@ -686,38 +709,40 @@ async fn during_an_outage_known_keys_verify_and_unknown_keys_are_unavailable() {
 
     // The keys are no longer accepted once they are too old.
     world.clock.advance(Duration::from_hours(25));
-    let cause = world.identify(&gate, &key.sign(&with("exp", now().as_second() + 1_000_000))).await;
+    let cause = world
+        .identify(&authenticator, &key.sign(&with("exp", now().as_second() + 1_000_000)))
+        .await;
     assert!(cause.unwrap_err().starts_with("unavailable: "));
 }
 
 #[tokio::test]
 async fn certificates_count_only_if_configured_and_valid() {
     let world = World::new(&[&TestKey::ec("1")]).await;
-    let gate = world.gate(rules(ISSUER, "ci:"));
+    let authenticator = world.authenticator(rules(ISSUER, "ci:"));
     let show = |certificate| PresentedCredentials { bearer: Bearer::Absent, certificate };
     let good = certificate(&["web.example.org"]);
-    let caller = gate.authenticate(&show(Some(&good)), SOMEWHERE, now()).await.unwrap();
+    let caller = authenticator.authenticate(&show(Some(&good)), SOMEWHERE, now()).await.unwrap();
     assert_eq!((caller.id(), caller.method()), ("web.example.org", CallerMethod::Mtls));
-    assert!(gate.cached(&show(Some(&good)), now()).is_some());
+    assert!(authenticator.cached(&show(Some(&good)), now()).is_some());
 
     let end: Timestamp = "2026-03-01T00:00:01Z".parse().unwrap();
     for time in [end, "2025-12-31T23:59:59Z".parse().unwrap()] {
-        assert!(gate.cached(&show(Some(&good)), time).is_none());
-        assert!(gate.authenticate(&show(Some(&good)), SOMEWHERE, time).await.is_err());
+        assert!(authenticator.cached(&show(Some(&good)), time).is_none());
+        assert!(authenticator.authenticate(&show(Some(&good)), SOMEWHERE, time).await.is_err());
     }
     assert!(
-        gate.check_still_valid(&caller, now()).is_ok()
-            && gate.check_still_valid(&caller, end).is_err()
+        authenticator.check_still_valid(&caller, now()).is_ok()
+            && authenticator.check_still_valid(&caller, end).is_err()
     );
-    assert!(gate.authenticate(&show(None), SOMEWHERE, now()).await.is_err());
+    assert!(authenticator.authenticate(&show(None), SOMEWHERE, now()).await.is_err());
     for names in [&["a", "b"][..], &["ci:deploy"], &["CI:deploy"], &["cli:root"], &[]] {
         let certificate = certificate(names);
         let shown =
             PresentedCredentials { bearer: Bearer::Absent, certificate: Some(&certificate) };
-        assert!(gate.authenticate(&shown, SOMEWHERE, now()).await.is_err(), "{names:?}");
+        assert!(authenticator.authenticate(&shown, SOMEWHERE, now()).await.is_err(), "{names:?}");
     }
 
-    let blind = self::gate(vec![(rules(ISSUER, ""), world.keys.clone())], None);
+    let blind = self::authenticator(vec![(rules(ISSUER, ""), world.keys.clone())], None);
     assert!(blind.authenticate(&show(Some(&good)), SOMEWHERE, now()).await.is_err());
 }
 
@@ -725,7 +750,7 @@ async fn certificates_count_only_if_configured_and_valid() {
 async fn with_two_credentials_both_must_be_valid_and_the_token_names_the_caller() {
     let key = TestKey::ec("1");
     let world = World::new(&[&key]).await;
-    let gate = world.gate(rules(ISSUER, ""));
+    let authenticator = world.authenticator(rules(ISSUER, ""));
     let (token, bad) = (
         key.sign(&with("exp", now().as_second() + 99_999_999)),
         key.sign(&with("aud", "somebody-else")),
@@ -739,28 +764,38 @@ async fn with_two_credentials_both_must_be_valid_and_the_token_names_the_caller(
     let expired: Timestamp = "2026-03-01T00:00:01Z".parse().unwrap();
     // Runs twice, so that the second round uses the token cache: a cached token does not excuse an invalid certificate.
     for _ in 0..2 {
-        assert!(gate.authenticate(&show(&bad, &good), SOMEWHERE, now()).await.is_err());
-        assert!(gate.authenticate(&show(&token, &nobody), SOMEWHERE, now()).await.is_err());
-        assert!(gate.authenticate(&show(&token, &good), SOMEWHERE, expired).await.is_err());
+        assert!(authenticator.authenticate(&show(&bad, &good), SOMEWHERE, now()).await.is_err());
+        assert!(
+            authenticator.authenticate(&show(&token, &nobody), SOMEWHERE, now()).await.is_err()
+        );
+        assert!(
+            authenticator.authenticate(&show(&token, &good), SOMEWHERE, expired).await.is_err()
+        );
         for certificate in [&good, &other] {
-            let caller =
-                gate.authenticate(&show(&token, certificate), SOMEWHERE, now()).await.unwrap();
+            let caller = authenticator
+                .authenticate(&show(&token, certificate), SOMEWHERE, now())
+                .await
+                .unwrap();
             assert_eq!((caller.id(), caller.method()), ("sync", CallerMethod::Jwt));
             assert_eq!(caller.certificate(), Some(certificate.as_ref().unwrap().id()));
             assert!(
-                gate.check_still_valid(&caller, now()).is_ok()
-                    && gate.check_still_valid(&caller, expired).is_err()
+                authenticator.check_still_valid(&caller, now()).is_ok()
+                    && authenticator.check_still_valid(&caller, expired).is_err()
             );
         }
         assert_eq!(
-            gate.authenticate(&bearer(&token), SOMEWHERE, now()).await.unwrap().certificate(),
+            authenticator
+                .authenticate(&bearer(&token), SOMEWHERE, now())
+                .await
+                .unwrap()
+                .certificate(),
             None
         );
     }
     let unusable =
         PresentedCredentials { bearer: Bearer::Unusable("two"), certificate: Some(&good) };
-    assert!(gate.cached(&unusable, now()).is_none());
-    assert!(gate.authenticate(&unusable, SOMEWHERE, now()).await.is_err());
+    assert!(authenticator.cached(&unusable, now()).is_none());
+    assert!(authenticator.authenticate(&unusable, SOMEWHERE, now()).await.is_err());
 }
 
 #[tokio::test]
@@ -770,16 +805,16 @@ async fn verifies_a_token_only_with_the_keys_of_its_issuer() {
     let other = "https://other.example";
     let issuers =
         vec![(rules(ISSUER, ""), first.keys.clone()), (rules(other, "ci:"), second.keys.clone())];
-    let gate = self::gate(issuers, None);
-    let sync = first.identify(&gate, &one.sign(&claims())).await.unwrap();
-    let deploy = first.identify(&gate, &two.sign(&with("iss", other))).await.unwrap();
+    let authenticator = self::authenticator(issuers, None);
+    let sync = first.identify(&authenticator, &one.sign(&claims())).await.unwrap();
+    let deploy = first.identify(&authenticator, &two.sign(&with("iss", other))).await.unwrap();
     assert_eq!((sync.id(), deploy.id()), ("sync", "ci:sync"));
     for (world, token) in [
         (&first, two.sign(&claims())),
         (&second, one.sign(&with("iss", other))),
         (&first, one.sign(&with("sub", "ci:sync"))),
     ] {
-        assert!(world.identify(&gate, &token).await.is_err());
+        assert!(world.identify(&authenticator, &token).await.is_err());
     }
 }
 

@@ -92,15 +92,12 @@ impl Policies {
         resource: &Resource,
     ) -> PolicyDecision {
         let version = self.current.load();
+        let decide = || version.set.decide(caller, action, resource, None);
+        if action.has_context() {
+            return decide();
+        }
         let question = CacheKeyRef { caller, action, resource };
-        if let Some(decision) = version.decisions.get(&question) {
-            return decision;
-        }
-        let decision = version.set.decide(caller, action, resource, None);
-        if !action.has_context() {
-            version.decisions.insert(question.owned(), decision.clone());
-        }
-        decision
+        get_or_insert(&version.decisions, question, decide)
     }
 
     /// Returns the decision if it is cached.
@@ -153,12 +150,9 @@ impl Policies {
         let version = self.current.load();
         let resource = &Resource::Tenant(tenant.clone());
         let question = CacheKeyRef { caller, action, resource };
-        if let Some(may) = version.on_some_grant.get(&question) {
-            return may;
-        }
-        let may = version.set.may_on_some_grant(caller, action, tenant);
-        version.on_some_grant.insert(question.owned(), may);
-        may
+        get_or_insert(&version.on_some_grant, question, || {
+            version.set.may_on_some_grant(caller, action, tenant)
+        })
     }
 
     /// Returns whether `caller` may do the action in some context, or on some person's grant for
@@ -175,17 +169,14 @@ impl Policies {
         action: ActionName,
         resource: &Resource,
     ) -> PolicyDecision {
-        if !resource.has_open_attributes(action) {
+        if !action.has_open_attributes(resource) {
             return self.decide(caller, action, resource);
         }
         let version = self.current.load();
         let question = CacheKeyRef { caller, action, resource };
-        if let Some(decision) = version.in_some_context.get(&question) {
-            return decision;
-        }
-        let decision = version.set.may_for_some_context(caller, action, resource);
-        version.in_some_context.insert(question.owned(), decision.clone());
-        decision
+        get_or_insert(&version.in_some_context, question, || {
+            version.set.may_for_some_context(caller, action, resource)
+        })
     }
 }
 
@@ -193,20 +184,33 @@ impl PolicyVersion {
     fn new(set: PolicySet) -> Self {
         Self {
             set,
-            decisions: memory(MAX_DECISIONS as u64, UnitWeighter),
-            in_some_context: memory(MAX_DECISIONS as u64, UnitWeighter),
-            call_decisions: memory(MAX_CALL_DECISION_BYTES, ByBytes),
-            on_some_grant: memory(MAX_DECISIONS as u64, UnitWeighter),
+            decisions: cache(MAX_DECISIONS as u64, UnitWeighter),
+            in_some_context: cache(MAX_DECISIONS as u64, UnitWeighter),
+            call_decisions: cache(MAX_CALL_DECISION_BYTES, ByBytes),
+            on_some_grant: cache(MAX_DECISIONS as u64, UnitWeighter),
         }
     }
 }
 
-fn memory<V: Clone, W: Weighter<CacheKey, V> + Clone>(
-    most: u64,
+fn cache<V: Clone, W: Weighter<CacheKey, V> + Clone>(
+    max_weight: u64,
     weighter: W,
 ) -> DecisionCache<V, W> {
     let (hasher, lifecycle) = (std::hash::RandomState::new(), DefaultLifecycle::default());
-    Cache::with(INITIAL_CAPACITY, most, weighter, hasher, lifecycle)
+    Cache::with(INITIAL_CAPACITY, max_weight, weighter, hasher, lifecycle)
+}
+
+/// Returns the cached value, or computes and caches it.
+fn get_or_insert<V: Clone>(
+    cache: &DecisionCache<V>,
+    question: CacheKeyRef<'_>,
+    compute: impl FnOnce() -> V,
+) -> V {
+    cache.get(&question).unwrap_or_else(|| {
+        let value = compute();
+        cache.insert(question.owned(), value.clone());
+        value
+    })
 }
 
 impl Weighter<CacheKey, CallDecision> for ByBytes {

@@ -13,11 +13,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    MAX_ENTITIES, MAX_POLICY_FILE_BYTES,
+    limits::{MAX_ENTITIES, MAX_POLICY_FILE_BYTES},
     problem::ProblemCollector,
     schema_names::{SchemaNames, uid},
 };
-use crate::domain::{ApplicationId, TenantName};
+use crate::{
+    access::{Resource, ResourceKind},
+    domain::{ApplicationId, TenantName},
+};
 
 /// Maximum length of the id of a caller or a group, in bytes.
 const MAX_ID_BYTES: usize = 2_560;
@@ -68,6 +71,27 @@ impl Groups {
 
     pub(super) fn of_tenant(&self, name: &str) -> &[EntityUid] {
         self.tenants.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns all ancestors of a resource.
+    pub(super) fn ancestors_of(
+        &self,
+        resource: &Resource,
+        schema_names: &SchemaNames,
+    ) -> Vec<EntityUid> {
+        let mut above = Vec::new();
+        if let Some(tenant) = resource.tenant() {
+            let name = tenant.to_string();
+            above.extend_from_slice(self.of_tenant(&name));
+            above.push(schema_names.resource(&Resource::Application(tenant.application.clone())));
+            if resource.kind() == ResourceKind::Grant {
+                above.push(uid(schema_names.kind(ResourceKind::Tenant), &name));
+            }
+        }
+        if resource.kind() != ResourceKind::Gateway {
+            above.push(schema_names.the_gateway.clone());
+        }
+        above
     }
 
     fn closure(&self, direct: Option<&Vec<EntityUid>>) -> Vec<EntityUid> {

@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use cedar_policy::EntityUid;
-
 use super::{
     PolicySet,
-    entities::Groups,
-    prepared_request::{FailedPolicy, PreparedRequest},
+    prepared_request::{FailedPolicy, PreparedRequest, WebApiCall},
     rule::Rule,
-    schema_names::{SchemaNames, uid},
 };
 use crate::{
     access::{ActionName, Caller, Resource, ResourceKind},
@@ -27,15 +23,6 @@ pub struct PolicyDecision {
     pub allowed: bool,
     /// The policies that made the decision, in the order of the file. Empty if no policy permits the action.
     pub policy_ids: Arc<[Arc<str>]>,
-}
-
-/// A call to SuperOffice's Web API as policies see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WebApiCall<'a> {
-    /// The HTTP method, in upper case.
-    pub method: &'a str,
-    /// The path in normal form ([`crate::domain::ApiPath::normal_form`]).
-    pub path: &'a str,
 }
 
 /// The cached result for a caller, a call action and a resource, before the call is known.
@@ -76,10 +63,9 @@ impl PolicySet {
             );
             return PolicyDecision::denied();
         }
-        match self.prepare(caller, action, resource) {
-            Ok(prepared) => self.decide_prepared(&prepared, call),
-            Err(error) => denied_by_error(caller.id(), action.as_str(), &error),
-        }
+        self.prepare(caller, action, resource)
+            .and_then(|prepared| self.decide_prepared(&prepared, call))
+            .unwrap_or_else(|error| denied_by_error(caller.id(), action.as_str(), &error))
     }
 
     /// Prepares the decisions on calls of a caller, before the call is known.
@@ -120,7 +106,11 @@ impl PolicySet {
                 PolicyDecision::denied()
             }
             CallDecision::SameForAllCalls(decision) => decision.clone(),
-            CallDecision::PerCall(prepared) => self.decide_prepared(prepared, Some(call)),
+            CallDecision::PerCall(prepared) => {
+                self.decide_prepared(prepared, Some(call)).unwrap_or_else(|error| {
+                    denied_by_error(prepared.caller(), prepared.action(), &error)
+                })
+            }
         }
     }
 
@@ -128,20 +118,17 @@ impl PolicySet {
         &self,
         prepared: &PreparedRequest,
         call: Option<WebApiCall<'_>>,
-    ) -> PolicyDecision {
-        let answer = match prepared.evaluate(&self.authorizer, call) {
-            Ok(answer) => answer,
-            Err(error) => return denied_by_error(prepared.caller(), prepared.action(), &error),
-        };
+    ) -> Result<PolicyDecision, String> {
+        let answer = prepared.evaluate(&self.authorizer, call)?;
         if !answer.failed.is_empty() {
-            return denied_by_failure(prepared, &answer.failed);
+            return Ok(denied_by_failure(prepared, &answer.failed));
         }
         let operation = call.and_then(|call| credential_operation(call.method, call.path));
         match (call, operation) {
             (Some(call), Some(operation)) if answer.allowed => {
                 self.only_permits_that_name(prepared, call, operation, answer.determining)
             }
-            _ => PolicyDecision::from_rules(answer.allowed, answer.determining),
+            _ => Ok(PolicyDecision::from_rules(answer.allowed, answer.determining)),
         }
     }
 
@@ -153,13 +140,8 @@ impl PolicySet {
         call: WebApiCall<'_>,
         operation: &str,
         mut permits: Vec<&Arc<Rule>>,
-    ) -> PolicyDecision {
-        let not_asked =
-            |error: String| denied_by_error(prepared.caller(), prepared.action(), &error);
-        let asked = match prepared.with_rules(&permits) {
-            Ok(asked) => asked,
-            Err(error) => return not_asked(error),
-        };
+    ) -> Result<PolicyDecision, String> {
+        let prepared = prepared.with_rules(&permits)?;
         let (paths, operations) = (siblings(call.path), siblings(operation));
         let pairs = paths.iter().cycle().zip(operations.iter().cycle());
         for (path, operation) in pairs.take(paths.len().max(operations.len())) {
@@ -167,13 +149,10 @@ impl PolicySet {
                 break;
             }
             let sibling = Some(WebApiCall { path, ..call });
-            match asked.evaluate_with_operation(&self.authorizer, sibling, operation) {
-                Ok(answer) => permits
-                    .retain(|rule| !answer.determining.iter().any(|other| other.id == rule.id)),
-                Err(error) => return not_asked(error),
-            }
+            let answer = prepared.evaluate_with_operation(&self.authorizer, sibling, operation)?;
+            permits.retain(|rule| !answer.determining.iter().any(|other| other.id == rule.id));
         }
-        PolicyDecision::from_rules(!permits.is_empty(), permits)
+        Ok(PolicyDecision::from_rules(!permits.is_empty(), permits))
     }
 
     /// Returns whether policy permits the action in some context: see [`super::Policies::may_for_some_context`].
@@ -183,34 +162,28 @@ impl PolicySet {
         action: ActionName,
         resource: &Resource,
     ) -> PolicyDecision {
-        if !resource.has_open_attributes(action)
+        if !action.has_open_attributes(resource)
             || !action.resource_kinds().contains(&resource.kind())
         {
             return self.decide(caller, action, resource, None);
         }
-        let not_asked = |error: String| denied_by_error(caller.id(), action.as_str(), &error);
-        let prepared = match self.prepare(caller, action, resource) {
-            Ok(prepared) => prepared,
-            Err(error) => return not_asked(error),
-        };
-        let answer = match prepared.evaluate(&self.authorizer, None) {
-            Ok(answer) => answer,
-            Err(error) => return not_asked(error),
-        };
+        self.prepare(caller, action, resource)
+            .and_then(|prepared| self.decide_without_context(&prepared))
+            .unwrap_or_else(|error| denied_by_error(caller.id(), action.as_str(), &error))
+    }
+
+    fn decide_without_context(&self, prepared: &PreparedRequest) -> Result<PolicyDecision, String> {
+        let answer = prepared.evaluate(&self.authorizer, None)?;
         if answer.failed.iter().any(|failure| !failure.lacks_attribute) {
-            return denied_by_failure(&prepared, &answer.failed);
+            return Ok(denied_by_failure(prepared, &answer.failed));
         }
         let forbidden = !answer.allowed && !answer.determining.is_empty();
         if answer.allowed || forbidden {
-            return PolicyDecision::from_rules(answer.allowed, answer.determining);
+            return Ok(PolicyDecision::from_rules(answer.allowed, answer.determining));
         }
-        let permits: Vec<_> = answer
-            .failed
-            .iter()
-            .map(|failure| failure.rule)
-            .filter(|rule| rule.permits())
-            .collect();
-        PolicyDecision::from_rules(!permits.is_empty(), permits)
+        let failed = answer.failed.iter().map(|failure| failure.rule);
+        let permits: Vec<_> = failed.filter(|rule| rule.permits()).collect();
+        Ok(PolicyDecision::from_rules(!permits.is_empty(), permits))
     }
 
     /// Returns whether any permit of `action` could match this caller on some grant of the tenant. If not, the tenant's
@@ -264,27 +237,6 @@ fn siblings(path: &str) -> Vec<String> {
         Some(format!("{above}/{before}-{behind}"))
     });
     std::iter::once(format!("{above}/-")).chain(longer).collect()
-}
-
-/// Returns all ancestors of a resource.
-pub(super) fn ancestors_of(
-    resource: &Resource,
-    schema_names: &SchemaNames,
-    groups: &Groups,
-) -> Vec<EntityUid> {
-    let mut above = Vec::new();
-    if let Some(tenant) = resource.tenant() {
-        let name = tenant.to_string();
-        above.extend_from_slice(groups.of_tenant(&name));
-        above.push(schema_names.resource(&Resource::Application(tenant.application.clone())));
-        if resource.kind() == ResourceKind::Grant {
-            above.push(uid(schema_names.kind(ResourceKind::Tenant), &name));
-        }
-    }
-    if resource.kind() != ResourceKind::Gateway {
-        above.push(schema_names.the_gateway.clone());
-    }
-    above
 }
 
 pub(super) fn denied_by_error(caller: &str, action: &str, error: &str) -> PolicyDecision {

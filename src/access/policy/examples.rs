@@ -60,11 +60,11 @@ impl Example {
 }
 
 fn jwt(id: &str) -> Caller {
-    Caller::hypothetical(id, CallerMethod::Jwt, Some(KUBERNETES))
+    Caller::unverified(id, CallerMethod::Jwt, Some(KUBERNETES))
 }
 
 fn mtls(id: &str) -> Caller {
-    Caller::hypothetical(id, CallerMethod::Mtls, None)
+    Caller::unverified(id, CallerMethod::Mtls, None)
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn one_service_gets_tickets_of_one_tenant() {
         example.does_not_permit("issueSystemTicket", CRM);
     }
     for other in [
-        Caller::hypothetical(id, CallerMethod::Jwt, Some("https://issuer.example")),
+        Caller::unverified(id, CallerMethod::Jwt, Some("https://issuer.example")),
         mtls(id),
         Caller::anonymous(),
     ] {

@@ -15,7 +15,6 @@ use cedar_policy::{
 use super::{
     MAX_POLICIES, MAX_POLICY_FILE_BYTES, PolicyError, PolicyProblem, PolicySet, PolicyText, depth,
     entities::{self, Groups, caller_id_problem},
-    evaluate::ancestors_of,
     normal_form::{self, find_non_normal_literals},
     problem::ProblemCollector,
     rule::Rule,
@@ -253,7 +252,7 @@ impl Reader<'_> {
         } else if *literal.type_name() == self.schema_names.caller_group {
             groups.of_caller_group(id)
         } else {
-            ancestors_of(&resource?, self.schema_names, groups)
+            groups.ancestors_of(&resource?, self.schema_names)
         };
         let wanted = !parents.is_empty();
         wanted.then(|| Entity::new_no_attrs(literal.clone(), parents.into_iter().collect()))

@@ -14,8 +14,7 @@ use cedar_policy::{
 };
 
 use super::{
-    PolicySet, WebApiCall,
-    evaluate::ancestors_of,
+    PolicySet,
     rule::Rule,
     schema_names::{SchemaNames, uid},
 };
@@ -23,6 +22,15 @@ use crate::{
     access::{ActionName, Caller, Resource, ResourceKind},
     domain::{credential_operation, folded_name},
 };
+
+/// A call to SuperOffice's Web API as policies see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebApiCall<'a> {
+    /// The HTTP method, in upper case.
+    pub method: &'a str,
+    /// The path in normal form ([`crate::domain::ApiPath::normal_form`]).
+    pub path: &'a str,
+}
 
 /// The caller and the resource with their ancestors.
 pub(super) struct Ancestors {
@@ -68,7 +76,7 @@ impl PolicySet {
         let mut callers = vec![uid(&self.schema_names.caller, caller.id())];
         callers.extend(self.groups.of_caller(caller.id()));
         let mut resources = vec![self.schema_names.resource(resource)];
-        resources.extend(ancestors_of(resource, &self.schema_names, &self.groups));
+        resources.extend(self.groups.ancestors_of(resource, &self.schema_names));
         Ancestors { caller: callers, resource: resources }
     }
 

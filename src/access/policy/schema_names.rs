@@ -6,6 +6,9 @@ use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema};
 
 use super::super::{ActionName, Resource, ResourceKind};
 
+/// The schema of policies (entity types, actions and their context) in Cedar's schema language.
+pub const POLICY_SCHEMA: &str = include_str!("schema.cedarschema");
+
 /// The names of types and actions, as Cedar types.
 pub(super) struct SchemaNames {
     pub(super) caller: EntityTypeName,
@@ -82,7 +85,7 @@ pub(super) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
 /// # Errors
 /// Never fails with the built-in schema, which a test checks. The text is for people.
 pub(super) fn schema() -> Result<Schema, String> {
-    match Schema::from_cedarschema_str(super::POLICY_SCHEMA) {
+    match Schema::from_cedarschema_str(POLICY_SCHEMA) {
         Ok((schema, _)) => Ok(schema),
         Err(error) => Err(error.to_string()),
     }

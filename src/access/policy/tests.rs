@@ -48,7 +48,7 @@ fn refused(policy: &str, entities: Option<&str>, wanted: &[&str]) {
 }
 
 fn caller(id: &str) -> Caller {
-    Caller::hypothetical(id, CallerMethod::Jwt, Some("https://issuer.example"))
+    Caller::unverified(id, CallerMethod::Jwt, Some("https://issuer.example"))
 }
 
 fn resource(name: &str) -> Resource {
@@ -419,12 +419,10 @@ fn conditions_can_read_attributes_of_caller_and_grant() {
     // The cached decision must not be used for any of these.
     assert!(!policies.decide(&caller("x"), action, &grant(8, "kari@example.com")).allowed);
     assert!(!policies.decide(&caller("x"), action, &grant(7, "ola@example.com")).allowed);
-    let other = Caller::hypothetical("x", CallerMethod::Jwt, Some("http://issuer.example"));
+    let other = Caller::unverified("x", CallerMethod::Jwt, Some("http://issuer.example"));
     assert!(!policies.decide(&other, action, &kari).allowed);
     assert!(
-        !policies
-            .decide(&Caller::hypothetical("x", CallerMethod::Mtls, None), action, &kari)
-            .allowed
+        !policies.decide(&Caller::unverified("x", CallerMethod::Mtls, None), action, &kari).allowed
     );
     assert!(policies.cached(&caller("x"), action, &kari).unwrap().allowed);
     assert_eq!(policies.cached(&caller("y"), action, &kari), None);
@@ -847,8 +845,8 @@ proptest! {
         sets in [prop::collection::vec(some_policy_about_calls(), 1..10), prop::collection::vec(some_policy_about_calls(), 1..10)],
         asked in prop::collection::vec((0..4_usize, 0..6_usize, any::<bool>(), any::<bool>(), 0..4_usize, prop::bool::weighted(0.02)), 1..200),
     ) {
-        let jwt = |id: &str| Caller::hypothetical(id, CallerMethod::Jwt, Some("https://issuer.example"));
-        let mtls = |id: &str| Caller::hypothetical(id, CallerMethod::Mtls, None);
+        let jwt = |id: &str| Caller::unverified(id, CallerMethod::Jwt, Some("https://issuer.example"));
+        let mtls = |id: &str| Caller::unverified(id, CallerMethod::Mtls, None);
         let callers = [mtls("c0"), mtls("c1"), jwt("c1"), jwt("c2")];
         let resources = ["gateway", "applications/crm/tenants/Cust1", "applications/crm/tenants/Cust2", "applications/desk/tenants/Cust1", "applications/crm/tenants/Cust1/grants/g", "applications/crm/tenants/Cust2/grants/h"].map(resource);
         let paths = ["/api/v1/contact", "/api/v1/sale", "/api/v1/user/currenttoken", "/api"];
@@ -886,7 +884,7 @@ proptest! {
     #[test]
     fn evaluating_matching_policies_decides_like_evaluating_all(policies in prop::collection::vec(some_policy(), 1..12)) {
         let set = set_of(&policies);
-        let callers = ["c0", "c1", "c2"].map(|id| Caller::hypothetical(id, CallerMethod::Mtls, None));
+        let callers = ["c0", "c1", "c2"].map(|id| Caller::unverified(id, CallerMethod::Mtls, None));
         for caller in callers.iter().chain([&caller("c1")]) {
             for action in ActionName::ALL {
                 for name in ["gateway", "applications/crm", "applications/crm/tenants/Cust1", "applications/crm/tenants/Cust2", "applications/desk/tenants/Cust1", "applications/crm/tenants/Cust1/grants/g"] {

@@ -1,15 +1,16 @@
-//! Token buckets, by the generic cell rate algorithm (GCRA, ITU-T I.371 annex A).
+//! Token buckets, by the generic cell rate algorithm (GCRA, ITU-T I.371 annex A). Their tokens are called permits here,
+//! because callers have tokens, too.
 //!
-//! A bucket is one number: the time at which it is full again. In any span of time it gives at most `burst` tokens plus
-//! `per_second` tokens for each second of the span.
+//! A bucket is one number: the time at which it is full again. In any span of time it gives at most `burst` permits
+//! plus `per_second` permits for each second of the span.
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::Rate;
 use crate::ports::Clock;
 
 /// Maximum number of individual buckets. Further keys share [`SHARED_BUCKETS`] buckets.
@@ -23,9 +24,18 @@ const SHARDS: usize = 64;
 /// Minimum interval, in nanoseconds, between removals of refilled buckets from a full shard.
 const CLEANUP_INTERVAL: u64 = 100_000_000;
 
+/// A rate limit: a sustained rate and a burst after a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// The sustained rate, per second.
+    pub per_second: NonZeroU32,
+    /// The burst size.
+    pub burst: NonZeroU32,
+}
+
 /// Token buckets of one rate. The key is a keyed hash of the owner.
 pub(super) struct Buckets {
-    /// Time in which one token is refilled, in nanoseconds.
+    /// Time in which one permit is refilled, in nanoseconds.
     interval: u64,
     /// Time in which an empty bucket is refilled completely, in nanoseconds.
     depth: u64,
@@ -50,12 +60,12 @@ impl Buckets {
         Self { interval, depth, shards, last: Mutex::default(), clock }
     }
 
-    /// Takes one token, or returns the time to wait for one.
+    /// Takes one permit, or returns the time to wait for one.
     pub(super) fn take(&self, key: u64) -> Result<(), Duration> {
         self.take_within(key, self.depth)
     }
 
-    /// Takes one token on credit, from an empty bucket at most as many as it can hold. Refills pay the debt first.
+    /// Takes one permit on credit, from an empty bucket at most as many as it can hold. Refills pay the debt first.
     pub(super) fn overdraw(&self, key: u64) -> Result<(), Duration> {
         self.take_within(key, self.depth.saturating_mul(2))
     }
@@ -75,7 +85,7 @@ impl Buckets {
         }
     }
 
-    /// Returns a taken token to the bucket.
+    /// Returns a taken permit to the bucket.
     pub(super) fn give_back(&self, key: u64) {
         let now = self.now();
         let mut shard = self.shard(key);
@@ -125,8 +135,6 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use jiff::Timestamp;
     use proptest::prelude::*;
 
@@ -157,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn refilled_tokens_pay_the_debt_first() {
+    fn refilled_permits_pay_the_debt_first() {
         let (buckets, clock) = buckets(10, 2);
         buckets.take(7).unwrap();
         buckets.take(7).unwrap();
@@ -188,7 +196,7 @@ mod tests {
                 if buckets.take(1).is_ok() {
                     given.push(now);
                 }
-                // A token that was taken and given back counts as never taken.
+                // A permit that was taken and given back counts as never taken.
                 if buckets.take(1).is_ok() {
                     buckets.give_back(1);
                 }

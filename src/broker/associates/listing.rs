@@ -69,65 +69,92 @@ impl Associates {
         query: &AssociateQuery,
     ) -> Result<AssociateListPage, BrokerError> {
         let key = self.check_access(authorized, options).await?;
-        let AssociateQuery { order, languages, after, .. } = query;
-        let snapshot = match after {
+        let snapshot = match query.after {
             Some(AssociatePosition::Position { snapshot, .. }) => self
                 .snapshots
-                .find(&key, |kept| kept.id == *snapshot)
+                .find(&key, |kept| kept.id == snapshot)
                 .ok_or_else(snapshot_replaced)?,
             _ => self.snapshots.get(&key, options.max_staleness).await?,
         };
-        if !order.is_empty() {
-            // Set before the sort, which takes a while.
-            snapshot.mark_paged();
+        let rows = OrderedRows::new(snapshot, &query.order, &query.languages).await?;
+        Ok(rows.page(query, ScanBudget::start(&*self.clock)).await)
+    }
+}
+
+/// The associates of a snapshot in the order of a list.
+struct OrderedRows {
+    snapshot: Arc<Snapshot>,
+    /// `None` if the order is by ascending id.
+    sorted: Option<Sorted>,
+}
+
+impl OrderedRows {
+    async fn new(
+        snapshot: Arc<Snapshot>,
+        order: &Order,
+        languages: &Languages,
+    ) -> Result<Self, BrokerError> {
+        if order.is_empty() {
+            return Ok(Self { snapshot, sorted: None });
         }
-        let sorted = if order.is_empty() {
-            None
-        } else if let Some(sorted) = snapshot.sorted(order, languages) {
-            Some(sorted)
-        } else {
-            Some(sort(&snapshot, order, languages).await?)
+        // Set before the sort, which takes a while.
+        snapshot.mark_paged();
+        let sorted = match snapshot.sorted(order, languages) {
+            Some(sorted) => sorted,
+            None => sort(&snapshot, order, languages).await?,
         };
-        let mut budget = ScanBudget::start(&*self.clock);
-        let mut position = match after {
-            Some(AssociatePosition::Id(id)) => snapshot.position_after(*id),
-            Some(AssociatePosition::Position { position, .. }) => *position,
-            None => 0,
-        };
+        Ok(Self { snapshot, sorted: Some(sorted) })
+    }
+
+    /// Returns the next page, or what the budget allows of it.
+    async fn page(&self, query: &AssociateQuery, mut budget: ScanBudget<'_>) -> AssociateListPage {
+        let read_time = self.snapshot.read_time;
+        let page = |associates, next| AssociateListPage { associates, read_time, next };
         let mut associates: Vec<Arc<Associate>> = Vec::new();
-        let at = |position: usize| match &sorted {
-            Some(sorted) => snapshot.at(*sorted.get(position)? as usize),
-            None => snapshot.at(position),
-        };
-        let place = |position: usize| match &sorted {
-            Some(_) => Some(AssociatePosition::Position { snapshot: snapshot.id, position }),
-            None => at(position.checked_sub(1)?).map(|last| AssociatePosition::Id(last.id)),
-        };
-        let read_time = snapshot.read_time;
+        let mut row = self.first_row(query.after);
         loop {
             let batch = budget.next_batch_size(BATCH_SIZE);
             for _ in 0..batch {
-                let Some(associate) = at(position) else {
-                    return Ok(AssociateListPage { associates, read_time, next: None });
-                };
-                if query.filter.matches(&ListedAssociate::new(associate, languages)) {
+                let Some(associate) = self.get(row) else { return page(associates, None) };
+                if query.filter.matches(&ListedAssociate::new(associate, &query.languages)) {
                     if associates.len() == query.limit {
-                        return Ok(AssociateListPage {
-                            associates,
-                            read_time,
-                            next: place(position),
-                        });
+                        return page(associates, self.position(row));
                     }
                     associates.push(Arc::clone(associate));
                 }
-                position += 1;
+                row += 1;
             }
             budget.record_rows(batch);
             if batch == 0 {
-                return Ok(AssociateListPage { associates, read_time, next: place(position) });
+                return page(associates, self.position(row));
             }
             // Lets other tasks run on this thread.
             tokio::task::yield_now().await;
+        }
+    }
+
+    fn first_row(&self, after: Option<AssociatePosition>) -> usize {
+        match after {
+            Some(AssociatePosition::Id(id)) => self.snapshot.position_after(id),
+            Some(AssociatePosition::Position { position, .. }) => position,
+            None => 0,
+        }
+    }
+
+    fn get(&self, row: usize) -> Option<&Arc<Associate>> {
+        match &self.sorted {
+            Some(sorted) => self.snapshot.at(*sorted.get(row)? as usize),
+            None => self.snapshot.at(row),
+        }
+    }
+
+    /// Returns the position before this row.
+    fn position(&self, row: usize) -> Option<AssociatePosition> {
+        match &self.sorted {
+            Some(_) => {
+                Some(AssociatePosition::Position { snapshot: self.snapshot.id, position: row })
+            }
+            None => self.get(row.checked_sub(1)?).map(|last| AssociatePosition::Id(last.id)),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     unreadable_rows::UnreadableRows,
 };
 use crate::{
-    broker::{Applications, BrokerError, CallOrigin, WebApi},
+    broker::{Applications, BrokerError, WebApi, WebApiCallContext},
     domain::{Associate, AssociateId, AssociateRecord, Directory, Principal, Role, UserGroup},
     ports::{ApiQuery, AssociatePage, AssociateQueries, Clock, ParsedRows},
 };
@@ -23,25 +23,28 @@ pub(super) trait AssociateSource: Send + Sync + 'static {
     /// Returns the first page of associates with a greater id than `after`, by ascending id.
     async fn associates(
         &self,
-        origin: &CallOrigin,
+        context: &WebApiCallContext,
         after: Option<AssociateId>,
     ) -> Result<AssociatePage, BrokerError>;
 
     /// Returns the existing ones of up to 500 associates.
     async fn associates_by_id(
         &self,
-        origin: &CallOrigin,
+        context: &WebApiCallContext,
         ids: &[AssociateId],
     ) -> Result<Vec<AssociateRecord>, BrokerError>;
 
     /// Returns all groups.
-    async fn user_groups(&self, origin: &CallOrigin) -> Result<ParsedRows<UserGroup>, BrokerError>;
+    async fn user_groups(
+        &self,
+        context: &WebApiCallContext,
+    ) -> Result<ParsedRows<UserGroup>, BrokerError>;
 
     /// Returns all roles.
-    async fn roles(&self, origin: &CallOrigin) -> Result<ParsedRows<Role>, BrokerError>;
+    async fn roles(&self, context: &WebApiCallContext) -> Result<ParsedRows<Role>, BrokerError>;
 
     /// Returns the principal of the credential.
-    async fn principal(&self, origin: &CallOrigin) -> Result<Principal, BrokerError>;
+    async fn principal(&self, context: &WebApiCallContext) -> Result<Principal, BrokerError>;
 }
 
 /// Reads from SuperOffice.
@@ -53,14 +56,14 @@ pub(super) struct Upstream {
 impl Upstream {
     async fn read<T>(
         &self,
-        origin: &CallOrigin,
+        context: &WebApiCallContext,
         call: impl FnOnce(&dyn AssociateQueries) -> ApiQuery<T> + Send,
     ) -> Result<T, BrokerError>
     where
         T: Send,
     {
-        let call = call(&*self.applications.get(&origin.tenant.application)?.people);
-        self.web_api.read(origin, &call).await
+        let call = call(&*self.applications.get(&context.tenant.application)?.people);
+        self.web_api.read(context, &call).await
     }
 }
 
@@ -72,30 +75,33 @@ impl AssociateSource for Upstream {
 
     async fn associates(
         &self,
-        origin: &CallOrigin,
+        context: &WebApiCallContext,
         after: Option<AssociateId>,
     ) -> Result<AssociatePage, BrokerError> {
-        self.read(origin, |people| people.associates(after)).await
+        self.read(context, |people| people.associates(after)).await
     }
 
     async fn associates_by_id(
         &self,
-        origin: &CallOrigin,
+        context: &WebApiCallContext,
         ids: &[AssociateId],
     ) -> Result<Vec<AssociateRecord>, BrokerError> {
-        self.read(origin, |people| people.associates_by_id(ids)).await
+        self.read(context, |people| people.associates_by_id(ids)).await
     }
 
-    async fn user_groups(&self, origin: &CallOrigin) -> Result<ParsedRows<UserGroup>, BrokerError> {
-        self.read(origin, AssociateQueries::user_groups).await
+    async fn user_groups(
+        &self,
+        context: &WebApiCallContext,
+    ) -> Result<ParsedRows<UserGroup>, BrokerError> {
+        self.read(context, AssociateQueries::user_groups).await
     }
 
-    async fn roles(&self, origin: &CallOrigin) -> Result<ParsedRows<Role>, BrokerError> {
-        self.read(origin, AssociateQueries::roles).await
+    async fn roles(&self, context: &WebApiCallContext) -> Result<ParsedRows<Role>, BrokerError> {
+        self.read(context, AssociateQueries::roles).await
     }
 
-    async fn principal(&self, origin: &CallOrigin) -> Result<Principal, BrokerError> {
-        self.read(origin, |people| people.current_principal(origin.tenant.tenant)).await
+    async fn principal(&self, context: &WebApiCallContext) -> Result<Principal, BrokerError> {
+        self.read(context, |people| people.current_principal(context.tenant.tenant)).await
     }
 }
 
@@ -108,12 +114,12 @@ pub(super) struct AssociateReadResult {
 /// Reads all associates. A read that fails half-way returns nothing, because missing associates would seem deleted.
 pub(super) async fn read_all(
     people: &dyn AssociateSource,
-    origin: &CallOrigin,
+    context: &WebApiCallContext,
     clock: &dyn Clock,
     id: u128,
 ) -> Result<AssociateReadResult, BrokerError> {
     let began = (clock.monotonic(), clock.now());
-    let (groups, roles) = tokio::try_join!(people.user_groups(origin), people.roles(origin))?;
+    let (groups, roles) = tokio::try_join!(people.user_groups(context), people.roles(context))?;
     let mut odd_groups = UnreadableRows { left_out: groups.left_out, unreadable: 0 };
     for group in &groups.items {
         odd_groups.count(&group.warnings);
@@ -137,7 +143,7 @@ pub(super) async fn read_all(
     let mut left_out = 0;
     loop {
         // Parses the previous page while SuperOffice prepares the next one.
-        let (page, count) = tokio::join!(people.associates(origin, after), async {
+        let (page, count) = tokio::join!(people.associates(context, after), async {
             understand(std::mem::take(&mut records))
         });
         let AssociatePage { associates: read, next, left_out: without_id } = page?;
@@ -145,14 +151,13 @@ pub(super) async fn read_all(
         left_out += without_id;
         let Some(next) = next else { break };
         if Some(next) <= after || count > MAX_ASSOCIATES {
-            let cause = "the list of associates does not end".into();
-            return Err(BrokerError::UpstreamInvalid(cause));
+            return Err(BrokerError::upstream_invalid("the list of associates does not end"));
         }
         after = Some(next);
     }
     if understand(records) == 0 {
         // Every tenant has at least the system user.
-        return Err(BrokerError::UpstreamInvalid("the tenant has no associates".into()));
+        return Err(BrokerError::upstream_invalid("the tenant has no associates"));
     }
     odd.left_out = left_out;
     let odd = [("associates", odd), ("user groups", odd_groups), ("roles", odd_roles)];

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::cache::{Cache, CacheEntry, CacheLookup, CacheRules, Key};
+use super::cache::{Cache, CacheEntry, CacheLookup, Key};
 use crate::{
     broker::{BrokerError, error::RETRY_SOON, single_flight::SingleFlight},
     domain::{AssociateId, ContextIdentifier, TenantName},
@@ -52,9 +52,8 @@ pub(super) struct ReadThroughCache<T> {
 }
 
 impl<T: CacheEntry + Send + Sync + 'static> ReadThroughCache<T> {
-    /// Creates an empty cache.
-    pub(super) fn new(rules: CacheRules, read: Read<T>, ports: ReadDependencies) -> Self {
-        let cache = Arc::new(Cache::new(rules));
+    /// Creates the reads of this cache.
+    pub(super) fn new(cache: Arc<Cache<T>>, read: Read<T>, ports: ReadDependencies) -> Self {
         let under_way = Arc::new(Semaphore::new(MAX_CONCURRENT_READS));
         Self {
             cache,
@@ -84,16 +83,16 @@ impl<T: CacheEntry + Send + Sync + 'static> ReadThroughCache<T> {
                 CacheLookup::Nothing => None,
                 CacheLookup::Failing(error) => return Err(error),
             };
-            let landing = self.wait_for_read(key);
-            let landed = match &overdue {
-                None => landing.await,
+            let reading = self.wait_for_read(key);
+            let result = match &overdue {
+                None => reading.await,
                 Some(overdue) => tokio::select! {
                     biased;
-                    landed = landing => landed,
+                    result = reading => result,
                     () = self.ports.timer.sleep(REFRESH_WAIT) => return Ok(Arc::clone(overdue)),
                 },
             };
-            match (landed, overdue) {
+            match (result, overdue) {
                 (Ok((read, began)), _) => {
                     let age = called.saturating_sub(began);
                     if max_staleness.is_none_or(|most| age <= most) {
@@ -111,11 +110,6 @@ impl<T: CacheEntry + Send + Sync + 'static> ReadThroughCache<T> {
     /// Returns the last or previous value for which `is_it` is true.
     pub(super) fn find(&self, key: &Key, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         self.cache.find(key, self.now(), is_it)
-    }
-
-    /// Returns the last value of the first key for which `is_meant` is true, whatever its age.
-    pub(super) fn last_value(&self, is_meant: impl Fn(&Key) -> bool) -> Option<Arc<T>> {
-        self.cache.last_value(is_meant)
     }
 
     /// Removes expired values.
@@ -159,9 +153,9 @@ impl<T: CacheEntry + Send + Sync + 'static> ReadThroughCache<T> {
     }
 
     async fn wait_for_read(&self, key: &Key) -> ReadResult<T> {
-        let mut landing = self.begin(key);
-        let landed = landing.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
-        landed.unwrap_or_else(|| Err(crashed()))
+        let mut reading = self.begin(key);
+        let result = reading.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+        result.unwrap_or_else(|| Err(crashed()))
     }
 
     fn begin(&self, key: &Key) -> tokio::sync::watch::Receiver<Option<ReadResult<T>>> {
@@ -223,7 +217,7 @@ mod tests {
     use jiff::Timestamp;
     use tokio::sync::Notify;
 
-    use super::*;
+    use super::{super::cache::CacheRules, *};
     use crate::{domain::Actor, ports::ManualClock};
 
     #[derive(Debug, PartialEq)]
@@ -281,7 +275,8 @@ mod tests {
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
             };
-            let readings = Arc::new(ReadThroughCache::new(rules, read, ports.clone()));
+            let readings =
+                Arc::new(ReadThroughCache::new(Arc::new(Cache::new(rules)), read, ports.clone()));
             Self { readings, clock, pace, ports, count, fails, gate, begun }
         }
 

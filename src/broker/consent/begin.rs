@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    AuthorizedConsentScope, Consents, Shared,
-    failure::{self, InvalidConsentCause},
+    AuthorizedConsentScope, Consents, Shared, failure, invalid_cause::InvalidConsentCause,
 };
 use crate::{
     access::{ManageGrants, ManageTenants},

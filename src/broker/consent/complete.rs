@@ -7,78 +7,29 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{
     AuthorizedConsentScope, Consents, Shared,
     begin::{has_secret_form, same_scope},
-    events::{AuditProgress, audit_unavailable},
-    failure::{self, ConsentEntry, InvalidConsentCause},
+    callback::{
+        AuthorizationResponse, CallbackOutcome, CallbackRequest, CompletedConsent, ConsentEntry,
+        ReturnTo,
+    },
+    events::AuditProgress,
+    failure,
+    invalid_cause::InvalidConsentCause,
     presented_state::PresentedState,
     sign_in_errors::{exchange_error, sign_in_error},
 };
 use crate::{
     access::{Caller, ManageGrants, ManageTenants},
-    broker::{Application, BrokerError, EventClass, SignInMismatch},
+    audit::EventClass,
+    broker::{Application, BrokerError, SignInMismatch},
     domain::{
-        AssociateId, AttemptBinding, AuditText, Consent, ConsentAttempt, ConsentOutcome, Grant,
-        GrantEventKind, GrantId, RefreshToken, TenantName, VerifiedIdentity, is_same_name,
+        AssociateId, AttemptBinding, Consent, ConsentAttempt, ConsentOutcome, GrantEventKind,
+        GrantId, RefreshToken, TenantName, VerifiedIdentity, is_same_name,
     },
     ports::{CodeExchange, CodeResponse, ExchangeError, StoredConsent, VerifiedAccess},
 };
 
 /// The error of RFC 6749 section 4.1.2.1 that means that the person refused.
 const ACCESS_DENIED: &str = "access_denied";
-
-/// The authorization response of SuperOffice (RFC 6749 section 4.1.2).
-#[derive(Debug, Clone)]
-pub enum AuthorizationResponse {
-    /// The person consented; this is the code.
-    Code(SecretString),
-    /// The unverified error code of the response.
-    Error(String),
-}
-
-/// A browser's request to the callback.
-#[derive(Debug, Clone)]
-pub struct CallbackRequest {
-    /// The state parameter.
-    pub state: SecretString,
-    /// The authorization response.
-    pub response: AuthorizationResponse,
-    /// The cookie, if the browser sent one.
-    pub cookie: Option<SecretString>,
-    /// The request id, for the audit trail.
-    pub request_id: Arc<str>,
-    /// The client's address, for the audit trail.
-    pub client_address: AuditText,
-    /// The longest time that the code exchange may wait for the limit of concurrent calls to SuperOffice.
-    pub max_wait: Duration,
-}
-
-/// The redirect of the person to the application's own page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReturnTo {
-    /// A registered URI of the application.
-    pub uri: String,
-    /// The state parameter of the callback.
-    pub state: String,
-}
-
-/// The outcome of a callback.
-#[derive(Debug)]
-pub struct CallbackOutcome {
-    /// The redirect of the person, if it is known.
-    pub return_to: Option<ReturnTo>,
-    /// The link by which the person reached the sign-in.
-    pub entry: ConsentEntry,
-    /// The completed consent, or the error.
-    pub result: Result<CompletedConsent, BrokerError>,
-}
-
-/// A consent that was given and is stored.
-#[derive(Debug, Clone)]
-pub struct CompletedConsent {
-    /// The grant.
-    pub grant: Grant,
-    /// Whether the system user was also enrolled.
-    pub system_user_enrolled: bool,
-}
 
 /// A redeemed state. It no longer works, unless it is restored because its code could not be sent.
 #[derive(Debug)]
@@ -138,19 +89,19 @@ impl Consents {
         let shared = Arc::clone(&self.shared);
         let work = async move {
             let mut progress = AuditProgress::default();
-            let taken = match shared.redeem(&presented.digest, &presented.consent).await {
+            let completed = match shared.redeem(&presented.digest, &presented.consent).await {
                 Ok(redeemed) => {
                     let redeemed = &redeemed;
-                    let brought = ReceivedCode { redeemed, code: &code, max_wait, callback: None };
-                    shared.exchange_code(brought, &mut progress).await
+                    let received = ReceivedCode { redeemed, code: &code, max_wait, callback: None };
+                    shared.exchange_code(received, &mut progress).await
                 }
                 Err(error) => Err(error),
             };
-            if let Err(error) = &taken {
+            if let Err(error) = &completed {
                 let given = progress.given.as_ref();
                 failure::log(&request_id, Some(&presented.consent), given, error);
             }
-            taken
+            completed
         };
         self.run_to_completion(work).await?
     }
@@ -159,9 +110,9 @@ impl Consents {
     /// consent, and is stored before the browser gets a response.
     pub async fn callback(&self, callback: CallbackRequest) -> CallbackOutcome {
         let shared = Arc::clone(&self.shared);
-        let arrived =
+        let outcome =
             self.run_to_completion(async move { shared.handle_callback(callback).await }).await;
-        arrived.unwrap_or_else(|crash| CallbackOutcome {
+        outcome.unwrap_or_else(|crash| CallbackOutcome {
             return_to: None,
             entry: ConsentEntry::Unknown,
             result: Err(crash),
@@ -216,8 +167,9 @@ impl Shared {
     /// Makes a redeemed state usable again, because its code was not sent.
     async fn restore_attempt(&self, redeemed: &RedeemedState) {
         let RedeemedState { state_digest, consent, attempt } = redeemed;
-        let kept = self.stores.consents.add_attempt(state_digest, attempt, self.clock.now()).await;
-        if let Err(error) = kept {
+        let restored =
+            self.stores.consents.add_attempt(state_digest, attempt, self.clock.now()).await;
+        if let Err(error) = restored {
             tracing::warn!(%error, consent = %consent.id, "a state whose code was not sent could not be restored");
         }
     }
@@ -227,8 +179,8 @@ impl Shared {
             failure::log(&callback.request_id, None, None, &error);
             CallbackOutcome { return_to: None, entry: ConsentEntry::Unknown, result: Err(error) }
         };
-        if self.trail.check(EventClass::Change).is_err() {
-            return nowhere(audit_unavailable());
+        if let Err(error) = self.trail.check(EventClass::Change) {
+            return nowhere(error.into());
         }
         let (digest, consent, binding) = match self.find(&callback.state).await {
             Ok(found) => found,
@@ -244,7 +196,7 @@ impl Shared {
                 result: Err(error),
             };
         }
-        let way = if binding.cookie_digest.is_some() {
+        let entry = if binding.cookie_digest.is_some() {
             ConsentEntry::Link
         } else {
             ConsentEntry::Address
@@ -259,7 +211,7 @@ impl Shared {
             let state = callback.state.expose_secret().to_owned();
             ReturnTo { uri, state }
         });
-        CallbackOutcome { return_to, entry: way, result }
+        CallbackOutcome { return_to, entry, result }
     }
 
     /// Processes the authorization response.
@@ -271,10 +223,9 @@ impl Shared {
     ) -> Result<CompletedConsent, BrokerError> {
         match &callback.response {
             AuthorizationResponse::Code(code) => {
-                let patience = callback.max_wait;
-                let brought =
-                    ReceivedCode { redeemed, code, max_wait: patience, callback: Some(callback) };
-                self.exchange_code(brought, progress).await
+                let max_wait = callback.max_wait;
+                let received = ReceivedCode { redeemed, code, max_wait, callback: Some(callback) };
+                self.exchange_code(received, progress).await
             }
             AuthorizationResponse::Error(error) if error == ACCESS_DENIED => {
                 self.finish(&redeemed.consent, &ConsentOutcome::Refused).await;
@@ -294,8 +245,8 @@ impl Shared {
     ) -> Option<InvalidConsentCause> {
         let application = self.applications.get(&consent.application).ok();
         let own = application.and_then(|application| application.redirects.own.as_ref());
-        let shown = callback.cookie.as_ref().map(|cookie| self.digest(cookie));
-        let bound = binding.cookie_digest.is_none() || binding.cookie_digest == shown;
+        let cookie_digest = callback.cookie.as_ref().map(|cookie| self.digest(cookie));
+        let bound = binding.cookie_digest.is_none() || binding.cookie_digest == cookie_digest;
         if !bound {
             return Some(InvalidConsentCause::OtherBrowser);
         }
@@ -308,7 +259,7 @@ impl Shared {
         received: ReceivedCode<'_>,
         progress: &mut AuditProgress,
     ) -> Result<CompletedConsent, BrokerError> {
-        let ReceivedCode { redeemed, code, max_wait: patience, .. } = received;
+        let ReceivedCode { redeemed, code, max_wait, .. } = received;
         let RedeemedState { consent, attempt, .. } = redeemed;
         let application = self.applications.get(&consent.application)?;
         let exchange = CodeExchange {
@@ -316,7 +267,7 @@ impl Shared {
             redirect_uri: &attempt.redirect_uri,
             verifier: &attempt.verifier,
             nonce: &attempt.nonce,
-            max_wait: patience,
+            max_wait,
         };
         let signed_in = application.oauth.exchange_code(&exchange).await;
         // The code was not used.
@@ -333,17 +284,17 @@ impl Shared {
         let VerifiedAccess { identity, .. } = match access {
             Ok(access) => access,
             // The token's owner is unknown and only this process has it, so it is discarded.
-            Err(error) => return Err(BrokerError::UpstreamInvalid(error.to_string().into())),
+            Err(error) => return Err(BrokerError::upstream_invalid(error.to_string())),
         };
         let tenant = TenantName { application: application.id.clone(), tenant: identity.tenant };
         let person = identity.associate_id;
         progress.given = Some(tenant.clone());
-        let kept =
+        let stored =
             self.store_grant(application, received, identity, &refresh_token, progress).await;
-        if kept.is_err() && !self.may_be_in_use(&tenant, person, refresh_token.secret()).await {
+        if stored.is_err() && !self.may_be_in_use(&tenant, person, refresh_token.secret()).await {
             self.revoke(application, refresh_token.secret().clone());
         }
-        kept
+        stored
     }
 
     /// Returns whether the person's grant uses this token: SuperOffice may issue the same token again. Returns true if
@@ -392,8 +343,8 @@ impl Shared {
             .begin(&consent.id)
             .ok_or(BrokerError::ConsentInvalid(InvalidConsentCause::CompletionInProgress))?;
         self.check_open(consent).await?;
-        if let Some(arrival) = received.callback {
-            self.audit_decision(consent, arrival, &permitted, progress).await?;
+        if let Some(callback) = received.callback {
+            self.audit_decision(consent, callback, &permitted, progress).await?;
         }
         let system_user_enrolled = token.is_some();
         if let Some(enrol) = enrol {

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{CallbackRequest, CompletedConsent, Shared, StillPermitted, failure};
+use super::{
+    Shared, StillPermitted,
+    callback::{CallbackRequest, CompletedConsent},
+    failure,
+};
 use crate::{
     access::{ActionName, PolicyIds},
-    broker::{BrokerError, EventClass},
-    domain::{AuditRecord, Consent, Decision, Reason, TenantName},
+    audit::{AuditedDecision, EventClass, EventOrigin, EventResult},
+    broker::BrokerError,
+    domain::{AuditRecord, AuditText, AuditedCaller, Consent, Decision, TenantName},
 };
 
 /// The authentication method in these events: a person's browser came, and no caller was authenticated.
@@ -40,10 +45,10 @@ impl Shared {
             (ActionName::ManageTenants, tenants.resource(), tenants.policy_ids())
         });
         let events = [Some(grants), tenants].into_iter().flatten();
-        let events = events.map(|(action, resource, policy_ids)| AuditRecord {
-            resource: resource.to_string().into(),
-            policy_ids: Arc::clone(policy_ids),
-            ..record(action, consent, callback)
+        let origin = event_origin(consent, callback);
+        let events = events.map(|(action, resource, policy_ids)| {
+            let decided = allowed(action, resource.to_string(), Arc::clone(policy_ids));
+            origin.event(decided, EventResult::SUCCESS)
         });
         self.commit(events).await
     }
@@ -59,33 +64,27 @@ impl Shared {
     ) -> Result<CompletedConsent, BrokerError> {
         let AuditProgress { enrolled, given, policy_ids } = progress;
         let reason = result.as_ref().err().map(BrokerError::reason);
-        let ended = |action: ActionName| AuditRecord {
-            code: reason.map_or(0, Reason::code),
-            error_reason: reason,
-            ..record(action, consent, callback)
-        };
+        let (of_grant, of_tenant) = policy_ids;
         let first = match &result {
-            Err(BrokerError::NoLongerPermitted(denied)) => AuditRecord {
-                resource: Arc::clone(&denied.resource).into(),
+            Err(BrokerError::NoLongerPermitted(denied)) => AuditedDecision {
                 decision: Decision::Denied,
-                policy_ids: Arc::clone(&denied.policy_ids),
-                ..ended(denied.action)
+                ..allowed(
+                    denied.action,
+                    Arc::clone(&denied.resource),
+                    Arc::clone(&denied.policy_ids),
+                )
             },
-            other => AuditRecord {
-                resource: match other {
-                    Ok(taken) => taken.grant.name.to_string().into(),
-                    Err(_) => scope_name(consent).into(),
-                },
-                policy_ids: policy_ids.0,
-                ..ended(ActionName::ManageGrants)
-            },
+            Ok(completed) => {
+                allowed(ActionName::ManageGrants, completed.grant.name.to_string(), of_grant)
+            }
+            Err(_) => allowed(ActionName::ManageGrants, scope_name(consent), of_grant),
         };
-        let second = enrolled.map(|tenant| AuditRecord {
-            resource: tenant.to_string().into(),
-            policy_ids: policy_ids.1,
-            ..ended(ActionName::ManageTenants)
-        });
-        let written = self.commit([Some(first), second].into_iter().flatten()).await;
+        let second = enrolled
+            .map(|tenant| allowed(ActionName::ManageTenants, tenant.to_string(), of_tenant));
+        let origin = event_origin(consent, callback);
+        let decisions = [Some(first), second].into_iter().flatten();
+        let events = decisions.map(|decided| origin.event(decided, reason.into()));
+        let written = self.commit(events).await;
         if let Some(error) = result.as_ref().err().or(written.as_ref().err()) {
             failure::log(&callback.request_id, Some(consent), given.as_ref(), error);
         }
@@ -97,26 +96,34 @@ impl Shared {
         let pending: Vec<_> =
             events.map(|event| self.trail.record(event, EventClass::Change)).collect();
         for pending in pending {
-            let committed = match pending {
-                Ok(pending) => pending.committed().await,
-                Err(error) => Err(error),
-            };
-            committed.map_err(|_| audit_unavailable())?;
+            pending?.committed().await?;
         }
         Ok(())
     }
 }
 
-fn record(action: ActionName, consent: &Consent, callback: &CallbackRequest) -> AuditRecord {
-    AuditRecord {
-        caller: consent.caller.id.clone().into(),
-        caller_method: METHOD.into(),
-        caller_issuer: consent.caller.issuer.clone().unwrap_or_default().into(),
-        reason: consent.reason.clone().into(),
-        request_id: Arc::clone(&callback.request_id).into(),
+fn event_origin(consent: &Consent, callback: &CallbackRequest) -> EventOrigin {
+    let caller = AuditedCaller {
+        id: consent.caller.id.clone().into(),
+        method: METHOD.into(),
+        issuer: consent.caller.issuer.clone().unwrap_or_default().into(),
+    };
+    EventOrigin {
+        caller,
         client_address: callback.client_address.clone(),
-        ..AuditRecord::new(action.as_str(), Decision::Allowed)
+        request_id: Arc::clone(&callback.request_id).into(),
+        reason: consent.reason.clone().into(),
+        ..EventOrigin::default()
     }
+}
+
+fn allowed(
+    action: ActionName,
+    resource: impl Into<AuditText>,
+    policy_ids: PolicyIds,
+) -> AuditedDecision {
+    let decided = AuditedDecision::new(action.as_str(), resource, Decision::Allowed);
+    AuditedDecision { policy_ids, ..decided }
 }
 
 fn scope_name(consent: &Consent) -> String {
@@ -125,8 +132,4 @@ fn scope_name(consent: &Consent) -> String {
         Some(tenant) => TenantName { application: application.clone(), tenant }.to_string(),
         None => format!("applications/{application}"),
     }
-}
-
-pub(super) fn audit_unavailable() -> BrokerError {
-    BrokerError::StoreUnavailable("the audit trail cannot accept the event".into())
 }

@@ -451,7 +451,7 @@ impl GrantStore for MemoryStore {
         unreachable!("not used by these tests")
     }
 
-    async fn mark_all_unproven(&self, _: &TenantName) -> Result<u64, StoreError> {
+    async fn mark_all_unconfirmed(&self, _: &TenantName) -> Result<u64, StoreError> {
         unreachable!("not used by these tests")
     }
 }

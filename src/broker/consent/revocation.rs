@@ -15,7 +15,7 @@ impl Shared {
     pub(super) fn revoke(self: &Arc<Self>, application: &Arc<Application>, token: SecretString) {
         let (shared, application) = (Arc::clone(self), Arc::clone(application));
         let work = async move { shared.revoke_now(&application, &token).await };
-        self.tasks.spawn_on(work, &self.runtime);
+        self.tasks.spawn_on(work, &self.handle);
     }
 
     async fn revoke_now(&self, application: &Application, token: &SecretString) {

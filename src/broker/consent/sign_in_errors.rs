@@ -1,8 +1,8 @@
 //! Errors of sign-ins that SuperOffice rejected or that could not be completed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::failure::InvalidConsentCause;
+use super::invalid_cause::InvalidConsentCause;
 use crate::{
     broker::{Application, BrokerError, error::RETRY_SOON},
     ports::ExchangeError,
@@ -37,7 +37,7 @@ pub(super) fn exchange_error(
     error: &ExchangeError,
     now: Duration,
 ) -> BrokerError {
-    let cause = error.to_string().into();
+    let cause: Arc<str> = error.to_string().into();
     match error {
         // The code belongs to another attempt (PKCE), or is too old.
         ExchangeError::InvalidGrant => {
@@ -48,10 +48,10 @@ pub(super) fn exchange_error(
                 application.alarm(error, now);
                 BrokerError::ClientSecretRefused(application.id.clone())
             } else {
-                BrokerError::UpstreamInvalid(cause)
+                BrokerError::upstream_invalid(cause)
             }
         }
-        ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
+        ExchangeError::InvalidResponse(_) => BrokerError::upstream_invalid(cause),
         ExchangeError::NotSent(_) | ExchangeError::Transient(_) => {
             BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
         }

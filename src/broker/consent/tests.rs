@@ -10,10 +10,13 @@ use super::{
 };
 use crate::{
     access::{Access, ManageGrants, ManageTenants},
+    audit::{
+        Durability, TrailPorts, TrailRules,
+        fakes::{self, Failure, MemoryAudit},
+    },
     broker::{
-        Counters, Durability, SignInMismatch, TrailPorts, TrailRules,
-        audit::fakes::{self, Failure, MemoryAudit},
-        fakes::Upstream,
+        SignInMismatch,
+        fakes::{Upstream, runtime},
     },
     domain::{
         AuditEvent, ConsentId, ConsentOutcome, Decision, Reason, RedirectUris, ReturnPrefix,
@@ -66,11 +69,11 @@ impl World {
         let memory = Arc::new(MemoryStore::default());
         memory.add_tenant(&tenant());
         let store: Arc<dyn TenantStore> = memory.clone();
-        let tasks = TaskTracker::new();
-        let directory = Arc::new(TenantDirectory::new(store.clone(), tasks.clone()));
+        let runtime = runtime(&clock, &upstream);
+        let directory = Arc::new(TenantDirectory::new(store.clone(), &runtime));
         let applications = Arc::new(Applications::new([application]));
         let ids = applications.ids().cloned().collect();
-        let tenants = Tenants::new(ids, directory.clone(), store, clock.clone(), tasks.clone());
+        let tenants = Tenants::new(ids, directory.clone(), store, Arc::new(|_| ()), &runtime);
         let audit = Arc::new(MemoryAudit::default());
         let ports = TrailPorts {
             store: audit.clone(),
@@ -78,7 +81,6 @@ impl World {
             clock: clock.clone(),
             // The audit writer really waits before a commit.
             timer: Arc::new(SystemClock),
-            counters: Arc::new(Counters::default()),
         };
         let max_wait = Duration::from_secs(1);
         let rules = TrailRules { durability: Durability::AfterResponse, max_wait };
@@ -115,14 +117,13 @@ impl World {
             directory,
             ConsentStores { consents: memory.clone(), grants: memory.clone() },
             trail,
-            clock.clone(),
-            upstream,
             Some("https://gateway.example.com".to_owned()),
             ask_again,
             Box::new(move |_, kind| ear.lock().unwrap().push(kind)),
-            tasks.clone(),
+            &runtime,
         );
         let consents = Arc::new(consents);
+        let tasks = runtime.tasks;
         Self { clock, superoffice, memory, audit, consents, events: heard, denied, tasks, writer }
     }
 
@@ -704,7 +705,7 @@ async fn rejects_a_code_of_another_flow() {
     let begun = world.begin(ConsentRequest::default()).await;
     let foreign = begun.authorization_uri.expose_secret().replace("nonce=0", "nonce=f").into();
     let arrived = world.sign_in(&foreign, person("eve")).await;
-    assert!(matches!(error_of(&arrived), BrokerError::UpstreamInvalid(_)));
+    assert!(matches!(error_of(&arrived), BrokerError::UpstreamInvalid { .. }));
     // The owner of the token is unknown, so it is not revoked: a grant may use it.
     assert!(world.revoked().await.is_empty());
     assert!(world.stored().is_empty());

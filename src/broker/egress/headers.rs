@@ -139,7 +139,7 @@ const SINGLE_VALUED: [HeaderName; 19] = [
 pub fn method_override(method: &Method, headers: &HeaderMap) -> Option<&'static str> {
     let names = headers.keys().map(HeaderName::as_str).filter(|_| *method == Method::POST);
     names
-        .filter(|name| name.starts_with(['x', 'X']))
+        .filter(|name| name.starts_with('x'))
         .map(|name| name.replace('_', "-"))
         .find_map(|name| METHOD_OVERRIDES.into_iter().find(|known| *known == name))
 }
@@ -178,7 +178,7 @@ fn keep_first_values(headers: &mut HeaderMap) {
     }
 }
 
-fn strip(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
+fn strip(headers: &mut HeaderMap, must_remove: impl Fn(&str) -> bool) {
     // Headers that `Connection` names. They may include any name, so they are read before `Connection` is removed.
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -190,15 +190,16 @@ fn strip(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
     for name in named {
         headers.remove(name);
     }
-    let is_gone = |name: &HeaderName| {
+    let is_removed = |name: &HeaderName| {
         let name = name.as_str();
         // Some servers treat `_` and `-` as equal.
         let with_hyphens = name.contains('_').then(|| name.replace('_', "-"));
         let name = with_hyphens.as_deref().unwrap_or(name);
-        HOP_BY_HOP.contains(&name) || is_ours(name)
+        HOP_BY_HOP.contains(&name) || must_remove(name)
     };
-    let gone: Vec<HeaderName> = headers.keys().filter(|name| is_gone(name)).cloned().collect();
-    for name in gone {
+    let removed: Vec<HeaderName> =
+        headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    for name in removed {
         headers.remove(name);
     }
 }

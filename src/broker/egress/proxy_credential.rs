@@ -31,16 +31,16 @@ impl Egress {
     /// As [`Self::send`]; or the secret may not be revealed, or the tenant is not on that host.
     pub async fn issue_for_proxy(
         &self,
-        acting: &AuthorizedCall,
+        call: &AuthorizedCall,
         reveal: Option<&Authorized<RevealApplicationToken, TenantName>>,
         host: &str,
         max_wait: Option<Duration>,
     ) -> Result<IssuedProxyCredential, BrokerError> {
-        let origin = self.web_api_call(acting, max_wait).await?;
-        let may_reveal = reveal.is_some_and(|reveal| *reveal.resource() == origin.tenant);
+        let context = self.web_api_call(call, max_wait).await?;
+        let may_reveal = reveal.is_some_and(|reveal| *reveal.resource() == context.tenant);
         let CredentialHeaders { uri, headers, credential_id } =
-            self.web_api.issue_credential_headers(&origin, host, may_reveal).await?;
-        let path_and_query = format!("{}{}", uri.path(), acting.path().request_target());
+            self.web_api.issue_credential_headers(&context, host, may_reveal).await?;
+        let path_and_query = format!("{}{}", uri.path(), call.path().request_target());
         Ok(IssuedProxyCredential { headers, path_and_query, credential_id })
     }
 }

@@ -38,7 +38,7 @@ async fn send(
     world: &World,
     acting: &AuthorizedCall,
     sending: EgressRequest,
-) -> (Result<EgressResponse, BrokerError>, Option<CredentialId>) {
+) -> (Result<WebApiResponse, BrokerError>, Option<CredentialId>) {
     let mut used = None;
     let mut note = |progress: SendProgress<'_>| {
         if let SendProgress::Sending(id) = progress {

@@ -1,7 +1,16 @@
-//! Conversion of store errors.
+//! Conversion of errors of the store and the audit trail.
 
 use super::BrokerError;
-use crate::ports::{SealError, StoreError};
+use crate::{
+    audit::AuditUnavailable,
+    ports::{SealError, StoreError},
+};
+
+impl From<AuditUnavailable> for BrokerError {
+    fn from(error: AuditUnavailable) -> Self {
+        Self::StoreUnavailable(error.to_string().into())
+    }
+}
 
 impl From<StoreError> for BrokerError {
     fn from(error: StoreError) -> Self {

@@ -422,7 +422,7 @@ impl GrantStore for GrantTable {
         Ok(Some(row.grant.clone()))
     }
 
-    async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<u64, StoreError> {
+    async fn mark_all_unconfirmed(&self, tenant: &TenantName) -> Result<u64, StoreError> {
         let mut table = self.begin("doubt_all")?;
         let fence = table.fence;
         let rows = table.rows.values_mut().filter(|row| row.grant.name.tenant == *tenant);

@@ -25,7 +25,7 @@ struct CachedGrants {
     grants: HashMap<GrantName, Arc<Grant>>,
     by_associate: HashMap<(TenantName, AssociateId), GrantName>,
     /// The number of invalidations. The result of a read that began before the last one is not cached.
-    invalidations: u64,
+    generation: u64,
 }
 
 impl GrantCache {
@@ -39,17 +39,17 @@ impl GrantCache {
         tenant: &Tenant,
         name: &GrantName,
     ) -> Result<Option<Arc<Grant>>, BrokerError> {
-        let forgotten = {
+        let generation = {
             let known = self.cached.read().unwrap_or_else(PoisonError::into_inner);
             let grant = known.grants.get(name);
             // A grant that is older than the tenant belongs to a deleted tenant of the same name.
             if let Some(grant) = grant.filter(|grant| grant.create_time >= tenant.create_time) {
                 return Ok(Some(Arc::clone(grant)));
             }
-            known.invalidations
+            known.generation
         };
         let grant = self.store.get(name).await?;
-        Ok(self.record_read(name, grant, forgotten))
+        Ok(self.record_read(name, grant, generation))
     }
 
     /// Returns the grant of an associate.
@@ -58,26 +58,26 @@ impl GrantCache {
         tenant: &TenantName,
         associate: AssociateId,
     ) -> Result<Option<Arc<Grant>>, BrokerError> {
-        let forgotten = {
+        let generation = {
             let known = self.cached.read().unwrap_or_else(PoisonError::into_inner);
             let name = known.by_associate.get(&(tenant.clone(), associate));
             if let Some(grant) = name.and_then(|name| known.grants.get(name)) {
                 return Ok(Some(Arc::clone(grant)));
             }
-            known.invalidations
+            known.generation
         };
         let Some(grant) = self.store.find_by_associate(tenant, associate).await? else {
             return Ok(None);
         };
         let name = grant.name.clone();
-        Ok(self.record_read(&name, Some(grant), forgotten))
+        Ok(self.record_read(&name, Some(grant), generation))
     }
 
     /// Reads the grant from the store.
     pub(super) async fn reload(&self, name: &GrantName) -> Result<Option<Arc<Grant>>, BrokerError> {
-        let forgotten = self.cached.read().unwrap_or_else(PoisonError::into_inner).invalidations;
+        let generation = self.cached.read().unwrap_or_else(PoisonError::into_inner).generation;
         let grant = self.store.get(name).await?;
-        Ok(self.record_read(name, grant, forgotten))
+        Ok(self.record_read(name, grant, generation))
     }
 
     /// Caches a grant that a write has just returned.
@@ -89,21 +89,21 @@ impl GrantCache {
     /// Drops one grant.
     pub(super) fn forget(&self, name: &GrantName) {
         let mut known = self.write();
-        known.invalidations += 1;
+        known.generation += 1;
         known.forget(name);
     }
 
     /// Drops all grants, because another process changed the store.
     pub(super) fn forget_all(&self) {
         let mut known = self.write();
-        let forgotten = known.invalidations + 1;
-        *known = CachedGrants { invalidations: forgotten, ..CachedGrants::default() };
+        let generation = known.generation + 1;
+        *known = CachedGrants { generation, ..CachedGrants::default() };
     }
 
     /// Drops the grants of a tenant that was disabled or deleted.
     pub(super) fn forget_tenant(&self, tenant: &TenantName) {
         let mut known = self.write();
-        known.invalidations += 1;
+        known.generation += 1;
         known.grants.retain(|name, _| name.tenant != *tenant);
         known.by_associate.retain(|(name, _), _| name != tenant);
     }
@@ -118,11 +118,11 @@ impl GrantCache {
         &self,
         name: &GrantName,
         grant: Option<Grant>,
-        forgotten: u64,
+        generation: u64,
     ) -> Option<Arc<Grant>> {
         let mut known = self.write();
         match grant {
-            Some(grant) if known.invalidations == forgotten => Some(known.record(grant)),
+            Some(grant) if known.generation == generation => Some(known.record(grant)),
             Some(grant) => Some(Arc::new(grant)),
             None => {
                 known.forget(name);

@@ -47,16 +47,22 @@ impl Leases {
         let mut watched = None;
         loop {
             // Taken before the request, so that the lease lasts at least from this time.
-            let asked = self.timer.monotonic();
+            let requested_at = self.timer.monotonic();
             let now = self.clock.now();
             if let Some(lease) = self.store.acquire(&key, &self.owner, LEASE_DURATION, now).await? {
                 self.wait_for_former_holder(&lease).await;
-                return Ok(OwnedLease { lease, valid_until: asked.saturating_add(LEASE_DURATION) });
+                return Ok(OwnedLease {
+                    lease,
+                    valid_until: requested_at.saturating_add(LEASE_DURATION),
+                });
             }
             if let Some(lease) = self.take_over(&key, &mut watched).await? {
-                return Ok(OwnedLease { lease, valid_until: asked.saturating_add(LEASE_DURATION) });
+                return Ok(OwnedLease {
+                    lease,
+                    valid_until: requested_at.saturating_add(LEASE_DURATION),
+                });
             }
-            if asked >= deadline {
+            if requested_at >= deadline {
                 let cause = format!("another replica has been refreshing {name} for too long");
                 let (retry_after, cause) = (RETRY_SOON, cause.into());
                 return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
@@ -116,11 +122,11 @@ impl Leases {
 
     /// Renews the lease. Returns `false` if another process holds it.
     pub(super) async fn renew(&self, owned_lease: &mut OwnedLease) -> Result<bool, BrokerError> {
-        let asked = self.timer.monotonic();
+        let requested_at = self.timer.monotonic();
         let renewed =
             self.store.renew(&owned_lease.lease, LEASE_DURATION, self.clock.now()).await?;
         if renewed {
-            owned_lease.valid_until = asked.saturating_add(LEASE_DURATION);
+            owned_lease.valid_until = requested_at.saturating_add(LEASE_DURATION);
         }
         Ok(renewed)
     }

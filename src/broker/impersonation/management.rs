@@ -92,34 +92,34 @@ impl Impersonation {
         of: AuthorizedGrantScope<'_>,
         filter: &Filter,
         after: Option<GrantName>,
-        most: usize,
+        page_size: usize,
     ) -> Result<GrantPage, BrokerError> {
         let scope = of.scope();
         let (GrantScope::Application(application)
         | GrantScope::Tenant(TenantName { application, .. })) = &scope;
         self.refresher.applications.check(application)?;
         let mut budget = ScanBudget::start(&*self.refresher.clock);
-        let (mut looked_at, mut grants) = (after, Vec::new());
+        let (mut last_scanned, mut grants) = (after, Vec::new());
         // One more than the limit shows whether there is a next page.
-        let mut step = most.saturating_add(1);
+        let mut step = page_size.saturating_add(1);
         loop {
             let limit = budget.next_batch_size(step);
             if limit == 0 {
-                return Ok(GrantPage { grants, next: looked_at });
+                return Ok(GrantPage { grants, next: last_scanned });
             }
             let wanted = u32::try_from(limit).unwrap_or(u32::MAX);
-            let found = self.refresher.grants.list(&scope, looked_at.as_ref(), wanted).await?;
+            let found = self.refresher.grants.list(&scope, last_scanned.as_ref(), wanted).await?;
             let end = found.len() < limit;
             budget.record_rows(found.len());
             for grant in found {
-                let place = grant.name.clone();
+                let name = grant.name.clone();
                 if filter.matches(&ListedGrant::new(&grant)) {
-                    if grants.len() == most {
-                        return Ok(GrantPage { grants, next: looked_at });
+                    if grants.len() == page_size {
+                        return Ok(GrantPage { grants, next: last_scanned });
                     }
                     grants.push(grant);
                 }
-                looked_at = Some(place);
+                last_scanned = Some(name);
             }
             if end {
                 return Ok(GrantPage { grants, next: None });
@@ -248,8 +248,8 @@ impl Impersonation {
             refresher.to_revoke.notify_one();
             Ok(grant)
         };
-        let landed = self.grant_writes.join(key, work).await;
-        landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+        let result = self.grant_writes.join(key, work).await;
+        result.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
     /// Imports a refresh token: uses it once to find its owner, and stores it.
@@ -270,9 +270,9 @@ impl Impersonation {
         let (key, tasks) =
             (GrantName { tenant: tenant.clone(), grant: id.clone() }, &self.grant_writes);
         // Runs to its end even if the caller disconnects, because a rotated token must not be lost.
-        let landed = tasks.join(key, || async move { grants.import(&tenant, token, &id).await });
-        let landed = landed.await;
-        landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+        let result = tasks.join(key, || async move { grants.import(&tenant, token, &id).await });
+        let result = result.await;
+        result.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
     /// Handles a grant that another use case has stored: updates the caches and notifies watches.
@@ -419,6 +419,6 @@ fn import_error(
         ExchangeError::Transient(_) => {
             BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
         }
-        ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
+        ExchangeError::InvalidResponse(_) => BrokerError::upstream_invalid(cause),
     }
 }

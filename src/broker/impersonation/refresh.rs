@@ -45,7 +45,7 @@ pub(super) enum RefreshPurpose {
     /// To get an access token that is valid for at least this time.
     Token(Duration),
     /// To check whether a broken grant works again.
-    Probe,
+    RetryBroken,
 }
 
 /// The shared dependencies and state of all refreshes.
@@ -95,11 +95,11 @@ impl Refresher {
     ) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&name.tenant.application)?);
         let Some(grant) = self.read_grant(&name).await? else { return Ok(()) };
-        if self.needs_no_refresh(&grant, purpose).await? {
+        if !self.needs_exchange(&grant, purpose).await? {
             return Ok(());
         }
-        let circumstances = application.refusal_conditions(&*self.clock);
-        let refusal = self.token_cache.cached_refusal(&name, grant.token_version, &circumstances);
+        let conditions = application.refusal_conditions(&*self.clock);
+        let refusal = self.token_cache.cached_refusal(&name, grant.token_version, &conditions);
         if let Some((error, wait)) = refusal {
             return Err(error.with_retry_after(wait));
         }
@@ -140,18 +140,18 @@ impl Refresher {
         Ok(found)
     }
 
-    /// Returns whether no exchange is needed: another process has done it, or the grant's state rules it out.
-    async fn needs_no_refresh(
+    /// Returns whether an exchange is needed: no other process has done it, and the grant's state allows it.
+    async fn needs_exchange(
         &self,
         grant: &Grant,
         purpose: RefreshPurpose,
     ) -> Result<bool, BrokerError> {
         match (grant.state, purpose) {
             (GrantState::Active, RefreshPurpose::Token(min_ttl)) => {
-                self.load_stored_token(grant, min_ttl).await
+                Ok(!self.load_stored_token(grant, min_ttl).await?)
             }
-            (GrantState::ConsentRequired, RefreshPurpose::Probe) => Ok(false),
-            _ => Ok(true),
+            (GrantState::ConsentRequired, RefreshPurpose::RetryBroken) => Ok(true),
+            _ => Ok(false),
         }
     }
 
@@ -169,7 +169,7 @@ impl Refresher {
             other => other?,
         };
         let now = self.clock.now();
-        let of_use = |token: &AccessToken| {
+        let is_usable = |token: &AccessToken| {
             let remaining = token.remaining(now);
             // A token with an issue time in the future or a too long lifetime was stored while a clock was wrong, so
             // its real expiry is unknown.
@@ -181,7 +181,7 @@ impl Refresher {
                 && !remaining.is_zero()
                 && remaining >= min_ttl
         };
-        let Some(token) = stored.filter(of_use) else { return Ok(false) };
+        let Some(token) = stored.filter(is_usable) else { return Ok(false) };
         self.cache_token(&grant.name, token);
         Ok(true)
     }
@@ -195,19 +195,18 @@ impl Refresher {
     ) -> Result<(), BrokerError> {
         // Reads everything again: a token that was read before the wait for the lease is never used.
         let Some(grant) = self.read_grant(name).await? else { return Ok(()) };
-        if self.needs_no_refresh(&grant, purpose).await? {
+        if !self.needs_exchange(&grant, purpose).await? {
             return Ok(());
         }
         let Some(stored) = self.grants.refresh_token(name).await? else {
             self.grant_cache.forget(name);
             return Ok(());
         };
-        let (version, sent) = (stored.version, self.clock.now());
         let mut pending = PendingRefresh {
             application,
             grant,
-            token_version: version,
-            sent_at: sent,
+            token_version: stored.version,
+            sent_at: self.clock.now(),
             owned_lease,
         };
         if !self.record_intent(&mut pending, &stored).await? {
@@ -278,13 +277,13 @@ impl Refresher {
         refreshed: RefreshResponse,
     ) -> Result<(), BrokerError> {
         let pending_refresh = &mut pending;
-        let kept = refreshed.after_storing(|rotated| async move {
+        let stored = refreshed.after_storing(|rotated| async move {
             match rotated {
                 Some(token) => self.store_rotated(pending_refresh, &token).await,
                 None => Ok(()),
             }
         });
-        let access = match kept.await {
+        let access = match stored.await {
             Ok(Ok(access)) => access,
             Ok(Err(error)) => {
                 let error = BrokerError::from_upstream(&pending.grant.name.tenant, &error);
@@ -344,21 +343,16 @@ impl Refresher {
         pending: PendingRefresh<'_>,
         access: VerifiedAccess,
     ) -> Result<(), BrokerError> {
-        let PendingRefresh {
-            application,
-            grant,
-            token_version: version,
-            sent_at: sent,
-            owned_lease,
-        } = pending;
+        let PendingRefresh { application, grant, token_version: version, sent_at, owned_lease } =
+            pending;
         let name = &grant.name;
         let access_token = AccessToken {
             value: access.access_token,
             credential_id: CredentialId::of_access_token(&name.grant, self.random.bytes()),
-            issue_time: sent,
-            expire_time: sent
+            issue_time: sent_at,
+            expire_time: sent_at
                 .saturating_add(access.expires_in.min(MAX_TOKEN_LIFETIME))
-                .unwrap_or(sent),
+                .unwrap_or(sent_at),
             token_version: version,
         };
         let outcome = RefreshOutcome::Refreshed {
@@ -374,7 +368,7 @@ impl Refresher {
             return Ok(());
         };
         self.counters.refreshes.increment();
-        application.history.record_success(sent, self.clock.monotonic());
+        application.history.record_success(sent_at, self.clock.monotonic());
         self.broken_grants.remove(name);
         let grant = self.grant_cache.record(grant);
         self.cache_token(name, access_token);
@@ -382,7 +376,7 @@ impl Refresher {
         Ok(())
     }
 
-    /// Marks the grant as broken: only a new consent or a successful probe repairs it. Returns `error`, or `Ok` if the
+    /// Marks the grant as broken: only a new consent or a successful retry repairs it. Returns `error`, or `Ok` if the
     /// grant has changed meanwhile.
     async fn mark_broken(
         &self,

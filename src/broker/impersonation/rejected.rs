@@ -64,8 +64,8 @@ impl Impersonation {
             refresher.grants.delete_access_token(name, id).await?;
             Ok(())
         };
-        let landed = self.probes.join((name.clone(), id), work).await;
-        landed.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
+        let result = self.token_checks.join((name.clone(), id), work).await;
+        result.unwrap_or_else(|crash| Err(BrokerError::Internal(crash.to_string().into())))
     }
 
     /// Returns whether calls currently get this token.
@@ -141,7 +141,7 @@ impl TokenCheck {
             Err(error @ SendError::InvalidRequest(_)) => return unavailable(error.to_string()),
             Err(error) => return Ok(Err(UpstreamError::HostUnavailable(error.to_string()))),
         };
-        match response.verdict {
+        match response.outcome {
             CallOutcome::CredentialRefused | CallOutcome::Forbidden => {
                 return Ok(Ok(ProbeResult::Dead));
             }

@@ -1,4 +1,4 @@
-//! Background work: renews access tokens in use, and probes broken grants.
+//! Background work: renews access tokens in use, and retries broken grants.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     domain::{Grant, GrantName, GrantScope, GrantState, TenantName},
 };
 
-/// The interval between checks for due renewals and probes.
+/// The interval between checks for due renewals and retries.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The approximate delay before a failed renewal is retried. The current token stays in use meanwhile.
@@ -20,12 +20,12 @@ const RETRY_DELAY: Duration = Duration::from_mins(1);
 const BATCH_SIZE: u32 = 500;
 
 impl Impersonation {
-    /// Renews recently used tokens when they are due, and probes broken grants, for as long as it is polled.
+    /// Renews recently used tokens when they are due, and retries broken grants, for as long as it is polled.
     pub async fn run_renewals(&self) {
         let mut remembered = false;
         loop {
             if !remembered {
-                // After a restart, broken grants get their probe schedules back.
+                // After a restart, broken grants get their retry schedules back.
                 remembered = match self.restore_broken_grants().await {
                     Ok(()) => true,
                     Err(error) => {
@@ -39,13 +39,13 @@ impl Impersonation {
         }
     }
 
-    /// Probes the broken grants of tenants that become usable again, for as long as it is polled.
-    pub async fn run_probes_after_resume(&self) {
+    /// Retries the broken grants of tenants that become usable again, for as long as it is polled.
+    pub async fn run_retries_after_resume(&self) {
         let mut came_back = self.refresher.statuses.usable_again();
         loop {
             match came_back.recv().await {
                 Ok(tenant) => {
-                    if let Err(error) = self.probe_broken_grants(&tenant).await {
+                    if let Err(error) = self.retry_broken_grants(&tenant).await {
                         tracing::warn!(cause = error.cause(), %tenant, "the broken grants of the tenant cannot be read");
                     }
                 }
@@ -58,11 +58,13 @@ impl Impersonation {
         }
     }
 
-    /// Probes the broken grants of a tenant at once, because the tenant is usable again.
-    pub(super) async fn probe_broken_grants(&self, tenant: &TenantName) -> Result<(), BrokerError> {
+    /// Retries the broken grants of a tenant at once, because the tenant is usable again.
+    pub(super) async fn retry_broken_grants(&self, tenant: &TenantName) -> Result<(), BrokerError> {
         let scope = GrantScope::Tenant(tenant.clone());
-        self.for_each_broken(&scope, |grant| self.start_refresh(&grant.name, RefreshPurpose::Probe))
-            .await
+        self.for_each_broken(&scope, |grant| {
+            self.start_refresh(&grant.name, RefreshPurpose::RetryBroken);
+        })
+        .await
     }
 
     pub(super) fn renew_due(&self) {
@@ -76,7 +78,7 @@ impl Impersonation {
             self.start_refresh(&name, RefreshPurpose::Token(min_ttl));
         }
         for name in refresher.broken_grants.take_due(now.monotonic) {
-            self.start_refresh(&name, RefreshPurpose::Probe);
+            self.start_refresh(&name, RefreshPurpose::RetryBroken);
         }
     }
 
@@ -87,16 +89,16 @@ impl Impersonation {
             let tenant = refresher.directory.enabled(&key.tenant).await?;
             refresher.statuses.require_usable(&tenant).await?;
             let ended = Arc::clone(&refresher).refresh(key.clone(), purpose).await;
-            // If the tenant is not usable, it is probed when the tenant resumes, see `run_probes_after_resume`.
-            let passing = matches!(
+            // If the tenant is not usable, it is retried when the tenant resumes, see `run_retries_after_resume`.
+            let is_temporary = matches!(
                 ended,
                 Err(BrokerError::UpstreamUnavailable { .. }
-                    | BrokerError::UpstreamInvalid(_)
+                    | BrokerError::UpstreamInvalid { .. }
                     | BrokerError::StoreUnavailable(_)
                     | BrokerError::StoreOutcomeUnknown(_))
             );
-            if purpose == RefreshPurpose::Probe && passing {
-                refresher.broken_grants.repeat_probe(&key);
+            if purpose == RefreshPurpose::RetryBroken && is_temporary {
+                refresher.broken_grants.repeat_last_retry(&key);
             }
             ended
         };

@@ -1,12 +1,12 @@
 //! Revocation at SuperOffice. A grant is revoked in the gateway at once, and at SuperOffice in the background.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Impersonation, lease::EXCHANGE_TIMEOUT};
 use crate::{
-    broker::BrokerError,
-    domain::{GrantEventKind, GrantName},
-    ports::ExchangeError,
+    broker::{Application, BrokerError, error::RETRY_SOON},
+    domain::{GrantEventKind, GrantName, TenantName},
+    ports::{ExchangeError, Refusal},
 };
 
 /// The interval between checks for grants that another process has revoked.
@@ -50,7 +50,7 @@ impl Impersonation {
             for name in &pending {
                 if let Err(error) = self.revoke_upstream(name).await {
                     all = false;
-                    let cause = error.cause().unwrap_or_default();
+                    let cause = error.cause().map_or_else(|| error.message(), str::to_owned);
                     tracing::warn!(grant = %name, cause, "a grant could not be revoked at SuperOffice; retrying");
                 }
             }
@@ -76,11 +76,37 @@ impl Impersonation {
                 Err(ExchangeError::Transient("revocation timed out".to_owned()))
             }
         };
-        revoked.map_err(|error| BrokerError::UpstreamInvalid(error.to_string().into()))?;
+        let now = refresher.clock.monotonic();
+        revoked.map_err(|error| revocation_error(application, &name.tenant, error, now))?;
         if let Some(grant) = refresher.grants.mark_revoked_upstream(name, stored.version).await? {
             let grant = refresher.grant_cache.record(grant);
             refresher.events.send(&grant, GrantEventKind::Revoked, refresher.clock.now());
         }
         Ok(())
+    }
+}
+
+/// Returns the error of a failed revocation.
+fn revocation_error(
+    application: &Application,
+    tenant: &TenantName,
+    error: ExchangeError,
+    now: Duration,
+) -> BrokerError {
+    let cause: Arc<str> = error.to_string().into();
+    if application.secret_is_refused(&error, now) {
+        application.alarm(&cause, now);
+        return BrokerError::Refused(tenant.clone(), Refusal::Credential);
+    }
+    match error {
+        ExchangeError::NotSent(error) => BrokerError::from_upstream(tenant, &error),
+        ExchangeError::InvalidClient
+        | ExchangeError::Unauthorized
+        | ExchangeError::Transient(_) => {
+            BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
+        }
+        ExchangeError::InvalidGrant | ExchangeError::InvalidResponse(_) => {
+            BrokerError::upstream_invalid(cause)
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     access::{Access, Action, Caller, On, Resource},
     broker::fakes::{SYSTEM_USER, World, tenant},
     domain::{Filter, GRANT_FIELDS, GrantEventKind, Reason, RefreshToken, TenantState},
-    ports::ExchangeError,
+    ports::{Clock as _, ExchangeError},
 };
 
 const ANY: Duration = Duration::ZERO;
@@ -411,7 +411,7 @@ async fn a_rejection_while_the_tenant_is_unusable_does_not_break_the_grant() {
 }
 
 #[tokio::test]
-async fn probes_a_broken_grant_after_1_6_and_24_hours() {
+async fn retries_a_broken_grant_after_1_6_and_24_hours() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     world.provider.script_answers([refused(), refused(), refused()]);
@@ -426,28 +426,28 @@ async fn probes_a_broken_grant_after_1_6_and_24_hours() {
         }
     }
     assert_eq!(tried, [1, 6, 24]);
-    assert_eq!(world.grants.grant(&name).state, GrantState::Active, "the last probe succeeded");
+    assert_eq!(world.grants.grant(&name).state, GrantState::Active, "the last retry succeeded");
     assert!(issue(&world, 5).await.is_ok());
 }
 
 #[tokio::test]
-async fn probes_broken_grants_when_their_tenant_resumes() {
+async fn retries_broken_grants_when_their_tenant_resumes() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     world.provider.script_answers([refused()]);
     assert!(issue(&world, 5).await.is_err());
-    world.impersonation.probe_broken_grants(&tenant()).await.unwrap();
+    world.impersonation.retry_broken_grants(&tenant()).await.unwrap();
     world.wait_idle().await;
     assert_eq!(world.grants.grant(&name).state, GrantState::Active);
 }
 
 #[tokio::test]
-async fn probes_broken_grants_after_a_status_change_to_running() {
+async fn retries_broken_grants_after_a_status_change_to_running() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     world.provider.script_answers([refused()]);
     assert!(issue(&world, 5).await.is_err());
-    let mut following = std::pin::pin!(world.impersonation.run_probes_after_resume());
+    let mut following = std::pin::pin!(world.impersonation.run_retries_after_resume());
     assert!(futures_util::poll!(following.as_mut()).is_pending());
     for (state, wanted) in [
         (TenantState::Suspended, Reason::TenantNotRunning),
@@ -496,7 +496,7 @@ async fn verifies_a_grant_before_its_next_use_after_a_restored_backup() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     issue(&world, 5).await.unwrap();
-    world.impersonation.mark_all_unproven(&tenant()).await.unwrap();
+    world.impersonation.mark_all_unconfirmed(&tenant()).await.unwrap();
     assert_eq!(issue(&world, 5).await.unwrap(), "8A:Cust1.r5.2");
     assert!(!world.grants.grant(&name).identity_unconfirmed);
 }
@@ -631,6 +631,8 @@ async fn revokes_a_grant_at_once_locally_and_later_upstream() {
     world.impersonation.revoke(&authorize(&world, tenant()), &name.grant).await.unwrap();
     assert_eq!(issue(&world, 5).await, needs_consent(ConsentReason::Revoked));
     assert!(!world.impersonation.revoke_pending().await.unwrap());
+    let failed = world.impersonation.revoke_upstream(&name).await.unwrap_err();
+    assert_eq!(failed.reason(), Reason::UpstreamUnavailable);
     assert!(world.grants.grant(&name).revocation_pending);
     *world.provider.revocation_fails.lock().unwrap() = false;
     assert!(world.impersonation.revoke_pending().await.unwrap());
@@ -703,7 +705,7 @@ async fn does_not_issue_a_token_by_a_name_that_no_longer_matches() {
 }
 
 #[tokio::test]
-async fn a_restart_does_not_probe_all_broken_grants() {
+async fn a_restart_does_not_retry_all_broken_grants() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     world.provider.script_answers([refused(), refused()]);
@@ -723,7 +725,7 @@ async fn a_restart_does_not_probe_all_broken_grants() {
 }
 
 #[tokio::test]
-async fn repeats_an_inconclusive_probe() {
+async fn repeats_an_inconclusive_retry() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     world.provider.script_answers([refused(), transient()]);

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::{
     broker::{
-        Counters, GrantStores, TicketRules, TicketStores, fakes::Upstream,
+        GrantStores, TicketRules, TicketStores,
+        fakes::{Upstream, runtime},
         impersonation::fakes::GrantTable,
     },
     domain::{CredentialId, RedirectUris, SystemTicket},
@@ -60,22 +61,18 @@ impl World {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new("2026-11-22T09:00:00Z".parse().unwrap()));
         let upstream = Upstream::new(clock.clone());
-        let oauth = Arc::new(crate::broker::consent::fakes::FakeSignIn::new(
-            crate::broker::audit::fakes::keys(),
-        ));
+        let oauth =
+            Arc::new(crate::broker::consent::fakes::FakeSignIn::new(crate::audit::fakes::keys()));
         let applications =
             Arc::new(Applications::new([upstream.application(RedirectUris::default(), oauth)]));
-        let (tasks, counters) = (TaskTracker::new(), Arc::new(Counters::default()));
-        let directory = Arc::new(TenantDirectory::new(upstream.clone(), tasks.clone()));
+        let runtime = runtime(&clock, &upstream);
+        let directory = Arc::new(TenantDirectory::new(upstream.clone(), &runtime));
         let statuses = Arc::new(Statuses::new(
             applications.clone(),
             directory.clone(),
             upstream.clone(),
-            clock.clone(),
-            upstream.clone(),
-            counters.clone(),
             Duration::from_hours(24),
-            tasks.clone(),
+            &runtime,
         ));
         let rules = TicketRules {
             max_age: Duration::from_hours(12),
@@ -86,11 +83,8 @@ impl World {
             directory.clone(),
             statuses.clone(),
             TicketStores { tenants: upstream.clone(), tickets: upstream.clone() },
-            clock.clone(),
-            upstream.clone(),
-            counters.clone(),
             rules,
-            tasks.clone(),
+            &runtime,
         ));
         let grants = Arc::new(GrantTable::default());
         let impersonation = Impersonation::new(
@@ -98,13 +92,9 @@ impl World {
             directory.clone(),
             statuses.clone(),
             GrantStores { grants: grants.clone(), leases: grants.clone() },
-            clock.clone(),
-            clock.clone(),
-            upstream.clone(),
-            counters,
             Duration::from_hours(2),
             Box::new(|_, _| None),
-            tasks.clone(),
+            &runtime,
         );
         let used = Arc::new(MemoryNotificationStore::default());
         let hints = StateHints::new(
@@ -113,11 +103,10 @@ impl World {
             statuses,
             tickets,
             Arc::new(impersonation),
-            clock.clone(),
-            UsedNotifications { store: used.clone(), signer: crate::broker::audit::fakes::keys() },
-            tasks.clone(),
+            UsedNotifications { store: used.clone(), signer: crate::audit::fakes::keys() },
+            &runtime,
         );
-        Self { used, clock, upstream, grants, hints, tasks }
+        Self { used, clock, upstream, grants, hints, tasks: runtime.tasks }
     }
 
     async fn receive(&self, token: &str, change: StateChange) -> Result<(), NotificationRejected> {

@@ -30,7 +30,7 @@ pub(super) const MIN_REREAD_INTERVAL: Duration = Duration::from_secs(15);
 pub(super) struct StatusEntry {
     pub(super) status: Arc<TenantStatus>,
     /// The creation time of the tenant: it differs after a tenant was deleted and added again.
-    pub(super) added: Timestamp,
+    pub(super) tenant_create_time: Timestamp,
     /// The number of events that questioned the status. It is part of the key of a read, so no call joins a read that
     /// started before the latest event.
     pub(super) generation: u64,
@@ -73,7 +73,11 @@ pub(super) enum CachedStatus {
 }
 
 impl StatusEntry {
-    pub(super) fn new(status: Arc<TenantStatus>, added: Timestamp, now: Moment) -> Self {
+    pub(super) fn new(
+        status: Arc<TenantStatus>,
+        tenant_create_time: Timestamp,
+        now: Moment,
+    ) -> Self {
         let left = status.valid_until.duration_since(now.wall);
         Self {
             cached_at: now.monotonic,
@@ -82,7 +86,7 @@ impl StatusEntry {
             untrusted: now.is_ahead(status.read_time)
                 || is_ahead(status.valid_until, MAX_VALIDITY, now.wall),
             status,
-            added,
+            tenant_create_time,
             generation: 0,
             read_generation: 0,
             invalidated_generation: 0,

@@ -18,7 +18,7 @@ pub(super) struct ReadFailures(Mutex<HashMap<TenantName, Failure>>);
 
 struct Failure {
     /// The creation time of the tenant: it differs after a tenant was deleted and added again.
-    added: Timestamp,
+    tenant_create_time: Timestamp,
     /// The number of events that had questioned the status. A later event causes a new read.
     generation: u64,
     /// The time until which the failure is returned, on the monotonic clock.
@@ -31,25 +31,27 @@ impl ReadFailures {
     pub(super) fn record(
         &self,
         name: TenantName,
-        (added, doubts): (Timestamp, u64),
+        (tenant_create_time, generation): (Timestamp, u64),
         (now, until): (Duration, Duration),
         error: BrokerError,
     ) {
         let mut failures = self.lock();
         failures.retain(|_, failure| now < failure.until);
-        failures.insert(name, Failure { added, generation: doubts, until, error });
+        failures.insert(name, Failure { tenant_create_time, generation, until, error });
     }
 
     /// Returns the unexpired failure of a tenant, with the remaining time as its retry delay.
     pub(super) fn current(
         &self,
         name: &TenantName,
-        (added, doubts): (Timestamp, u64),
+        (tenant_create_time, generation): (Timestamp, u64),
         now: Duration,
     ) -> Option<BrokerError> {
         let failures = self.lock();
         let failure = failures.get(name)?;
-        let stands = failure.added == added && failure.generation == doubts && now < failure.until;
+        let is_current =
+            (failure.tenant_create_time, failure.generation) == (tenant_create_time, generation);
+        let stands = is_current && now < failure.until;
         stands.then(|| failure.error.clone().with_retry_after(failure.until.saturating_sub(now)))
     }
 
@@ -70,15 +72,19 @@ mod tests {
     fn a_failure_is_returned_until_it_expires_or_the_status_is_questioned_again() {
         let (failures, second) = (ReadFailures::default(), Duration::from_secs(1));
         let name: TenantName = "applications/a/tenants/Cust1".parse().unwrap();
-        let cause = || BrokerError::UpstreamInvalid("cause".into());
-        let added = Timestamp::UNIX_EPOCH;
-        failures.record(name.clone(), (added, 1), (second, 3 * second), cause());
-        let stands = |generation, now| failures.current(&name, (added, generation), now).is_some();
+        let cause = || BrokerError::upstream_invalid("cause");
+        let tenant_create_time = Timestamp::UNIX_EPOCH;
+        failures.record(name.clone(), (tenant_create_time, 1), (second, 3 * second), cause());
+        let stands = |generation, now| {
+            failures.current(&name, (tenant_create_time, generation), now).is_some()
+        };
         assert!(stands(1, 2 * second));
+        let remaining = failures.current(&name, (tenant_create_time, 1), 2 * second).unwrap();
+        assert_eq!(remaining.retry_after(), Some(second));
         assert!(!stands(2, 2 * second));
         assert!(!stands(1, 3 * second));
         let other: TenantName = "applications/a/tenants/Cust2".parse().unwrap();
-        failures.record(other, (added, 0), (3 * second, 4 * second), cause());
+        failures.record(other, (tenant_create_time, 0), (3 * second, 4 * second), cause());
         assert_eq!(failures.lock().len(), 1);
     }
 }

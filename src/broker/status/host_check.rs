@@ -32,15 +32,15 @@ impl Statuses {
     pub(in crate::broker) async fn check_host(&self, name: &TenantName, uri: &WebApiUri) -> bool {
         match self.begin_host_check(name, uri) {
             Some(HostCheck::Moved) => return true,
-            Some(HostCheck::StartRead(added, doubts)) => {
+            Some(HostCheck::StartRead(create_time, generation)) => {
                 // The read logs its own failure. The old status stays in use.
-                let _ = self.read_at(name, added, doubts).await;
+                let _ = self.read_at(name, create_time, generation).await;
             }
-            Some(HostCheck::JoinRead(doubts)) => {
-                let Some(mut landing) = self.reads.in_flight(&(name.clone(), doubts)) else {
+            Some(HostCheck::JoinRead(generation)) => {
+                let Some(mut result) = self.reads.in_flight(&(name.clone(), generation)) else {
                     return false;
                 };
-                let _ = landing.wait_for(Option::is_some).await;
+                let _ = result.wait_for(Option::is_some).await;
             }
             None => return false,
         }
@@ -66,8 +66,10 @@ impl Statuses {
 
     /// Does the same as [`Self::check_host`], without waiting for the read.
     pub(in crate::broker) fn check_host_in_background(&self, name: &TenantName, uri: &WebApiUri) {
-        if let Some(HostCheck::StartRead(added, doubts)) = self.begin_host_check(name, uri) {
-            self.start_read(name, added, doubts);
+        if let Some(HostCheck::StartRead(create_time, generation)) =
+            self.begin_host_check(name, uri)
+        {
+            self.start_read(name, create_time, generation);
         }
     }
 
@@ -75,35 +77,35 @@ impl Statuses {
     /// see. Calls do not wait for the read, and the old status stays in use.
     pub(in crate::broker) fn refresh(&self, name: &TenantName, max_age: Duration) {
         let now = self.shared.clock.moment();
-        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let old = known
+        let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let old = entries
             .get(name)
-            .filter(|known| known.age(now) > max_age && known.retry_time <= now.monotonic);
-        let old = old.map(|known| (known.added, known.generation));
-        drop(known);
-        if let Some((added, doubts)) = old {
-            self.start_read(name, added, doubts);
+            .filter(|entry| entry.age(now) > max_age && entry.retry_time <= now.monotonic);
+        let old = old.map(|entry| (entry.tenant_create_time, entry.generation));
+        drop(entries);
+        if let Some((create_time, generation)) = old {
+            self.start_read(name, create_time, generation);
         }
     }
 
     fn begin_host_check(&self, name: &TenantName, uri: &WebApiUri) -> Option<HostCheck> {
         let now = self.shared.clock.monotonic();
-        let mut known = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let known: &mut StatusEntry = known.get_mut(name)?;
-        if !known.has_address(uri) {
+        let mut entries = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let entry: &mut StatusEntry = entries.get_mut(name)?;
+        if !entry.has_address(uri) {
             return Some(HostCheck::Moved);
         }
-        if is_recent(known.host_checked_at, now) {
-            return Some(HostCheck::JoinRead(known.generation));
+        if is_recent(entry.host_checked_at, now) {
+            return Some(HostCheck::JoinRead(entry.generation));
         }
-        known.host_checked_at = Some(now);
-        known.request_revalidation();
-        Some(HostCheck::StartRead(known.added, known.generation))
+        entry.host_checked_at = Some(now);
+        entry.request_revalidation();
+        Some(HostCheck::StartRead(entry.tenant_create_time, entry.generation))
     }
 
     /// Returns whether calls now use another address than `uri`.
     fn has_other_address(&self, name: &TenantName, uri: &WebApiUri) -> bool {
-        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).is_some_and(|known| !known.is_invalidated() && !known.has_address(uri))
+        let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(name).is_some_and(|entry| !entry.is_invalidated() && !entry.has_address(uri))
     }
 }

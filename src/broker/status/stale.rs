@@ -31,10 +31,10 @@ impl Statuses {
     #[must_use]
     pub fn stale(&self) -> Option<StaleStatuses> {
         let now = self.shared.clock.moment();
-        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
         let stale =
-            known.values().filter(|known| known.is_served_stale(now, self.shared.max_stale));
-        let read_times = stale.map(|known| known.status.read_time);
+            entries.values().filter(|entry| entry.is_served_stale(now, self.shared.max_stale));
+        let read_times = stale.map(|entry| entry.status.read_time);
         let (tenants, oldest) = read_times.fold((0, None::<Timestamp>), |(count, oldest), time| {
             (count + 1, Some(oldest.map_or(time, |oldest| oldest.min(time))))
         });

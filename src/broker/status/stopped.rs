@@ -9,17 +9,17 @@ impl Statuses {
     /// Removes the status of a tenant that was disabled or removed. An invalidated entry stays: without it, a stored
     /// status might be loaded as valid.
     pub(in crate::broker) fn forget(&self, name: &TenantName) {
-        let mut known = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if known.get(name).is_some_and(|known| !known.is_invalidated()) {
-            known.remove(name);
+        let mut entries = self.shared.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if entries.get(name).is_some_and(|entry| !entry.is_invalidated()) {
+            entries.remove(name);
         }
-        drop(known);
+        drop(entries);
         self.shared.failures.forget(name);
     }
 
     /// Returns the tenants that have a cached status.
     pub(in crate::broker) fn tenants(&self) -> Vec<TenantName> {
-        let known = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
-        known.keys().cloned().collect()
+        let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().cloned().collect()
     }
 }

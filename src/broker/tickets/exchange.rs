@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{TicketRules, TicketStores};
 use crate::{
     broker::{
         Application, BrokerError, Counters, TenantDirectory,
@@ -13,7 +12,8 @@ use crate::{
     },
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
     ports::{
-        Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, UpstreamError, is_ahead,
+        Clock, IssuedTicket, Random, Refusal, StoreError, StoredToken, TenantStore, TicketStore,
+        UpstreamError, is_ahead,
     },
 };
 
@@ -32,8 +32,26 @@ const FAILURE_BACK_OFF: BackOff = BackOff { first: RETRY_SOON, max: Duration::fr
 /// maintenance windows, short enough to create few tickets.
 const RENEW_BEFORE: Duration = Duration::from_hours(1);
 
-/// The cache, stores and settings that all exchanges share.
-pub(super) struct Exchange {
+/// The configurable rules for tickets.
+#[derive(Debug, Clone, Copy)]
+pub struct TicketRules {
+    /// The maximum age: a ticket is never used longer than this after its issue, even if uses have extended it.
+    pub max_age: Duration,
+    /// A ticket is renewed in the background only if it was used within this time.
+    pub renew_if_used_within: Duration,
+}
+
+/// The stores that tickets need.
+#[derive(Clone)]
+pub struct TicketStores {
+    /// The store of the system user tokens.
+    pub tenants: Arc<dyn TenantStore>,
+    /// The store of the tickets.
+    pub tickets: Arc<dyn TicketStore>,
+}
+
+/// Obtains tickets, from the cache, the store or SuperOffice.
+pub(super) struct Exchanger {
     pub(super) cache: CredentialCache<TenantName, SystemTicket>,
     pub(super) directory: Arc<TenantDirectory>,
     pub(super) stores: TicketStores,
@@ -43,7 +61,7 @@ pub(super) struct Exchange {
     pub(super) rules: TicketRules,
 }
 
-impl Exchange {
+impl Exchanger {
     /// Puts a ticket into the cache that is valid for at least `min_ttl`, and returns it.
     pub(super) async fn get_or_exchange(
         self: Arc<Self>,
@@ -175,8 +193,9 @@ impl Exchange {
                 Some((REFUSAL_BACK_OFF, EndedBy::OtherCredential(conditions.credential_changes)))
             }
             UpstreamError::Refused(Refusal::Clock) => {
-                let off = conditions.clock_is_off;
-                Some((CLOCK_BACK_OFF, if off { EndedBy::CorrectClock } else { EndedBy::Nothing }))
+                let skewed = conditions.has_clock_skew;
+                let ended_by = if skewed { EndedBy::CorrectClock } else { EndedBy::Nothing };
+                Some((CLOCK_BACK_OFF, ended_by))
             }
             UpstreamError::Refused(
                 Refusal::Revoked | Refusal::Expired | Refusal::NeedsReapproval,

@@ -41,25 +41,25 @@ impl Tickets {
             ticket,
             statuses: Arc::clone(&self.statuses),
         };
-        let exchange = Arc::clone(&self.exchange);
+        let exchanger = Arc::clone(&self.exchanger);
         let work = || async move {
             let (name, ticket) = (&check.tenant.name, &check.ticket);
             // Taken before the probe: the expiry time is extended from the request, not from the answer.
-            let now = exchange.clock.now();
+            let now = exchanger.clock.now();
             match check.run().await? {
                 ProbeResult::Alive => {
-                    let max_age = exchange.rules.max_age;
+                    let max_age = exchanger.rules.max_age;
                     let until = ticket_lifetime_end(ticket.issue_time, now, max_age);
-                    exchange.extend(name, &ticket.credential_id, until);
-                    exchange.stores.tickets.extend(name, &ticket.credential_id, until).await?;
+                    exchanger.extend(name, &ticket.credential_id, until);
+                    exchanger.stores.tickets.extend(name, &ticket.credential_id, until).await?;
                 }
                 ProbeResult::Dead => {
-                    if exchange.cache.remove_dead(name, &ticket.credential_id) {
-                        exchange.directory.changes().notify(name);
-                        exchange.counters.tickets_dropped.increment();
+                    if exchanger.cache.remove_dead(name, &ticket.credential_id) {
+                        exchanger.directory.changes().notify(name);
+                        exchanger.counters.tickets_dropped.increment();
                         tracing::info!(tenant = %name, credential_id = %ticket.credential_id, "dropped a ticket that SuperOffice rejects");
                     }
-                    exchange.stores.tickets.delete(name, &ticket.credential_id).await?;
+                    exchanger.stores.tickets.delete(name, &ticket.credential_id).await?;
                 }
             }
             Ok(())
@@ -73,15 +73,15 @@ impl Tickets {
     /// Drops the ticket after the tenant's database was restored from a backup, which may not contain it. The next call
     /// gets a new one.
     pub(in crate::broker) async fn discard(&self, name: &TenantName) -> Result<(), BrokerError> {
-        let exchange = &self.exchange;
-        let stored = exchange.stores.tickets.get(name).await?;
-        let cached = exchange.cache.current(name).map(|ticket| ticket.credential_id.clone());
+        let exchanger = &self.exchanger;
+        let stored = exchanger.stores.tickets.get(name).await?;
+        let cached = exchanger.cache.current(name).map(|ticket| ticket.credential_id.clone());
         for id in cached.into_iter().chain(stored.map(|ticket| ticket.credential_id)) {
-            if exchange.cache.remove_dead(name, &id) {
-                exchange.directory.changes().notify(name);
-                exchange.counters.tickets_dropped.increment();
+            if exchanger.cache.remove_dead(name, &id) {
+                exchanger.directory.changes().notify(name);
+                exchanger.counters.tickets_dropped.increment();
             }
-            exchange.stores.tickets.delete(name, &id).await?;
+            exchanger.stores.tickets.delete(name, &id).await?;
         }
         Ok(())
     }
@@ -92,15 +92,15 @@ impl Tickets {
         tenant: &Tenant,
         id: &CredentialId,
     ) -> Result<Option<Arc<SystemTicket>>, BrokerError> {
-        let exchange = &self.exchange;
-        if let Some(ticket) = exchange.cache.find(&tenant.name, id) {
+        let exchanger = &self.exchanger;
+        if let Some(ticket) = exchanger.cache.find(&tenant.name, id) {
             return Ok(Some(ticket));
         }
-        if exchange.cache.current(&tenant.name).is_some() {
+        if exchanger.cache.current(&tenant.name).is_some() {
             return Ok(None);
         }
-        let stored = exchange.stores.tickets.get(&tenant.name).await?;
-        let now = exchange.clock.now();
+        let stored = exchanger.stores.tickets.get(&tenant.name).await?;
+        let now = exchanger.clock.now();
         let is_current = |ticket: &SystemTicket| {
             ticket.credential_id == *id
                 && ticket.token_version == tenant.token_version

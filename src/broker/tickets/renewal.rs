@@ -19,16 +19,16 @@ impl Tickets {
     /// Renews tickets that are due and were used recently, until this future is dropped.
     pub async fn keep_fresh(&self) {
         loop {
-            self.exchange.clock.sleep(CHECK_INTERVAL).await;
+            self.exchanger.clock.sleep(CHECK_INTERVAL).await;
             self.renew_due();
         }
     }
 
     fn renew_due(&self) {
-        let exchange = &self.exchange;
-        let retry = || exchange.random.jitter(RETRY_INTERVAL);
-        let used_within = exchange.rules.renew_if_used_within;
-        for name in exchange.cache.take_due(exchange.clock.moment(), used_within, retry) {
+        let exchanger = &self.exchanger;
+        let retry = || exchanger.random.jitter(RETRY_INTERVAL);
+        let used_within = exchanger.rules.renew_if_used_within;
+        for name in exchanger.cache.take_due(exchanger.clock.moment(), used_within, retry) {
             self.start_renewal(name);
         }
     }
@@ -36,13 +36,14 @@ impl Tickets {
     /// Starts a renewal and does not wait for it: it runs on the task tracker and logs its own failure.
     fn start_renewal(&self, name: TenantName) {
         let (directory, statuses) = (Arc::clone(&self.directory), Arc::clone(&self.statuses));
-        let (applications, exchange) = (Arc::clone(&self.applications), Arc::clone(&self.exchange));
+        let (applications, exchanger) =
+            (Arc::clone(&self.applications), Arc::clone(&self.exchanger));
         let key = name.clone();
         let work = || async move {
             let application = Arc::clone(applications.get(&name.application)?);
             let tenant = directory.enabled(&name).await?;
             statuses.require_usable(&tenant).await?;
-            exchange.get_or_exchange(application, name, MIN_STORED_LIFETIME).await
+            exchanger.get_or_exchange(application, name, MIN_STORED_LIFETIME).await
         };
         drop(self.exchanges.start(key, work));
     }

@@ -19,17 +19,17 @@ impl Tickets {
         ticket: &SystemTicket,
         sent: Timestamp,
     ) {
-        let exchange = &self.exchange;
-        let until = ticket_lifetime_end(ticket.issue_time, sent, exchange.rules.max_age);
+        let exchanger = &self.exchanger;
+        let until = ticket_lifetime_end(ticket.issue_time, sent, exchanger.rules.max_age);
         if until.duration_since(ticket.expire_time) < MIN_EXTENSION {
             return;
         }
         let id = ticket.credential_id.clone();
-        exchange.extend(name, &id, until);
-        let (key, exchange, name) =
-            ((name.clone(), id.clone()), Arc::clone(exchange), name.clone());
+        exchanger.extend(name, &id, until);
+        let (key, exchanger, name) =
+            ((name.clone(), id.clone()), Arc::clone(exchanger), name.clone());
         let work = || async move {
-            if let Err(error) = exchange.stores.tickets.extend(&name, &id, until).await {
+            if let Err(error) = exchanger.stores.tickets.extend(&name, &id, until).await {
                 // The cache is extended, so only a restart loses this.
                 tracing::warn!(%error, tenant = %name, "the later expiry time of a ticket is not stored");
             }
@@ -40,6 +40,6 @@ impl Tickets {
 
     /// Returns whether this is the current ticket.
     pub(in crate::broker) fn is_current(&self, name: &TenantName, id: &CredentialId) -> bool {
-        self.exchange.cache.find(name, id).is_some()
+        self.exchanger.cache.find(name, id).is_some()
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::CallOrigin;
+use super::call::WebApiCallContext;
 use crate::{
     broker::{
         BrokerError, Impersonation, IssuedAccessToken, Tickets, error::RETRY_SOON,
@@ -43,8 +43,11 @@ pub(super) struct CredentialSource {
 impl CredentialSource {
     /// Returns the credential for a call. Checks all preconditions of a call: the tenant is enabled, enrolled and
     /// running.
-    pub(super) async fn get(&self, origin: &CallOrigin) -> Result<UpstreamCredential, BrokerError> {
-        let CallOrigin { tenant, actor, person, .. } = origin;
+    pub(super) async fn get(
+        &self,
+        context: &WebApiCallContext,
+    ) -> Result<UpstreamCredential, BrokerError> {
+        let WebApiCallContext { tenant, actor, person, .. } = context;
         match actor {
             Actor::SystemUser => {
                 let (ticket, status) = self.tickets.ticket(tenant, MIN_TTL).await?;
@@ -57,8 +60,8 @@ impl CredentialSource {
                 Err(BrokerError::GrantNotFound(name.to_string()))
             }
             Actor::Grant(name) => {
-                let handed_out = self.impersonation.access_token(name, MIN_TTL).await?;
-                if person.as_ref().is_some_and(|person| !person.matches_grant(&handed_out.grant)) {
+                let issued = self.impersonation.access_token(name, MIN_TTL).await?;
+                if person.as_ref().is_some_and(|person| !person.matches_grant(&issued.grant)) {
                     // Policy decides about the next call with the person's current name.
                     let cause =
                         "the person's name has changed since policy permitted this call".into();
@@ -67,10 +70,10 @@ impl CredentialSource {
                         cause,
                     });
                 }
-                let access_token = handed_out.token.value.clone();
+                let access_token = issued.token.value.clone();
                 let credential = ApiCredential::Person { access_token };
-                let uri = handed_out.web_api_uri.clone();
-                Ok(UpstreamCredential { uri, credential, kind: Kind::AccessToken(handed_out) })
+                let uri = issued.web_api_uri.clone();
+                Ok(UpstreamCredential { uri, credential, kind: Kind::AccessToken(issued) })
             }
         }
     }
@@ -89,7 +92,7 @@ impl CredentialSource {
         }
     }
 
-    /// Probes a rejected credential and drops it if it is dead, so that the next credential works as far as known.
+    /// Probes a rejected credential and drops it if it is dead.
     pub(super) async fn verify(
         &self,
         tenant: &TenantName,
@@ -108,10 +111,10 @@ impl CredentialSource {
         &self,
         tenant: &TenantName,
         credential: &UpstreamCredential,
-        sent: Timestamp,
+        sent_at: Timestamp,
     ) {
         match &credential.kind {
-            Kind::Ticket(ticket) => self.tickets.record_use(tenant, ticket, sent),
+            Kind::Ticket(ticket) => self.tickets.record_use(tenant, ticket, sent_at),
             // Use does not extend the lifetime of an access token.
             Kind::AccessToken(_) => {}
         }
@@ -119,11 +122,11 @@ impl CredentialSource {
 }
 
 impl UpstreamCredential {
-    /// Returns the id of the credential in the audit log.
+    /// Returns the id of the credential in the audit trail.
     pub(super) fn credential_id(&self) -> &CredentialId {
         match &self.kind {
             Kind::Ticket(ticket) => &ticket.credential_id,
-            Kind::AccessToken(handed_out) => &handed_out.token.credential_id,
+            Kind::AccessToken(issued) => &issued.token.credential_id,
         }
     }
 
@@ -140,11 +143,11 @@ impl UpstreamCredential {
 
     /// Returns whether a 403 may mean that the credential had expired when the call was sent. An expired ticket always
     /// causes a 401.
-    pub(super) fn may_have_expired(&self, sent: Timestamp) -> bool {
+    pub(super) fn may_have_expired(&self, sent_at: Timestamp) -> bool {
         match &self.kind {
             Kind::Ticket(_) => false,
-            Kind::AccessToken(handed_out) => {
-                sent.duration_since(handed_out.token.issue_time) > MIN_TOKEN_LIFETIME
+            Kind::AccessToken(issued) => {
+                sent_at.duration_since(issued.token.issue_time) > MIN_TOKEN_LIFETIME
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::{CallOrigin, WebApi};
+use super::{WebApi, WebApiCallContext};
 use crate::{
     broker::BrokerError,
     domain::{Actor, CredentialId, WebApiUri},
@@ -21,23 +21,23 @@ impl WebApi {
     /// which the proxy sends it; any host other than the tenant's is rejected.
     pub(in crate::broker) async fn issue_credential_headers(
         &self,
-        origin: &CallOrigin,
+        context: &WebApiCallContext,
         host: &str,
         may_reveal: bool,
     ) -> Result<CredentialHeaders, BrokerError> {
-        let application = self.applications.get(&origin.tenant.application)?;
-        let reveals = origin.actor == Actor::SystemUser;
+        let application = self.applications.get(&context.tenant.application)?;
+        let reveals = context.actor == Actor::SystemUser;
         if reveals && !(may_reveal && application.allow_reveal_application_token) {
-            return Err(BrokerError::RevealNotAllowed(origin.tenant.application.clone()));
+            return Err(BrokerError::RevealNotAllowed(context.tenant.application.clone()));
         }
-        let credential = self.acquire(application, origin).await?;
+        let credential = self.acquire(application, context).await?;
         if !credential.uri.authority().eq_ignore_ascii_case(host) {
             let problem = "the proxy sends this request to a host that is not the tenant's Web API host: set the context \
                 extension api_host of the route to the host to which the route sends the request";
             return Err(BrokerError::Invalid { field: "api_host", problem: problem.to_owned() });
         }
         self.counters.web_api_calls.increment();
-        self.refresh_status_after_lending(&origin.tenant);
+        self.hosts.refresh_for_proxy(&context.tenant);
         let headers = application.web_api.credential_headers(&credential.credential);
         let headers = headers.map_err(|error| BrokerError::Internal(error.to_string().into()))?;
         Ok(CredentialHeaders {

@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 
-use super::{CallOrigin, CallResult, WebApi, credential::UpstreamCredential, retry::Safety};
+use super::{
+    call::{CallResult, WebApiCallContext},
+    retry::Safety,
+};
 use crate::{
     broker::Statuses,
     domain::{TenantName, WebApiUri},
@@ -18,14 +21,14 @@ use crate::{
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A call cancelled after this time counts as unanswered, so that callers with short time-outs do not hide a dead host.
-const MIN_WAIT_BEFORE_CANCEL: Duration = Duration::from_secs(1);
+const UNANSWERED_AFTER: Duration = Duration::from_secs(1);
 
 /// The maximum time that a call waits for the tenant status.
 const MAX_STATUS_WAIT: Duration = Duration::from_secs(5);
 
 /// The age at which the status is read again for calls that a proxy sends, because this gateway does not see their
 /// outcome.
-const MAX_STATUS_AGE_WHEN_LENDING: Duration = Duration::from_mins(1);
+const MAX_STATUS_AGE_FOR_PROXIES: Duration = Duration::from_mins(1);
 
 /// The evidence of one attempt that its host is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +41,8 @@ pub(super) enum HostFailure {
     OutcomeUnknown,
 }
 
-pub(super) fn host_failure(outcome: &CallResult) -> HostFailure {
-    match outcome {
+pub(super) fn host_failure(result: &CallResult) -> HostFailure {
+    match result {
         Err(SendError::NotSent(_)) => HostFailure::NotSent,
         Err(SendError::Interrupted(_) | SendError::TimedOut(_)) => HostFailure::OutcomeUnknown,
         Ok(answer) if is_gateway_error(answer.response.status) => HostFailure::OutcomeUnknown,
@@ -55,87 +58,86 @@ pub(in crate::broker) fn is_gateway_error(status: StatusCode) -> bool {
     )
 }
 
-impl WebApi {
+/// Reads the tenant status when the host of a call seems to be dead.
+pub(super) struct DeadHostDetector {
+    pub(super) statuses: Arc<Statuses>,
+    pub(super) timer: Arc<dyn Clock>,
+}
+
+impl DeadHostDetector {
     /// Waits for an attempt, and reads the tenant's status if the host does not answer for 5 s. An attempt that may be
     /// repeated ends early if the tenant has another address.
-    pub(super) async fn watch_host(
+    pub(super) async fn watch(
         &self,
-        origin: &CallOrigin,
-        credential: &UpstreamCredential,
+        context: &WebApiCallContext,
+        uri: &WebApiUri,
         safety: Safety,
         attempt: impl Future<Output = CallResult>,
     ) -> CallResult {
-        let mut unanswered = UnansweredGuard {
-            statuses: &self.statuses,
-            clock: &self.timer,
-            tenant: &origin.tenant,
-            uri: &credential.uri,
-            until: Some(self.deadline_in(MIN_WAIT_BEFORE_CANCEL)),
-        };
+        let counts_from = Some(self.timer.monotonic().saturating_add(UNANSWERED_AFTER));
+        let mut unanswered =
+            UnansweredGuard { hosts: self, tenant: &context.tenant, uri, counts_from };
         let moved = async {
             self.timer.sleep(SILENCE_LIMIT).await;
-            let moved = self.statuses.check_host(&origin.tenant, &credential.uri).await;
+            let moved = self.statuses.check_host(&context.tenant, uri).await;
             if !moved || safety == Safety::Unsafe {
                 std::future::pending::<()>().await;
             }
         };
-        let outcome = tokio::select! {
+        let result = tokio::select! {
             biased;
-            outcome = attempt => outcome,
+            result = attempt => result,
             () = moved => Err(SendError::TimedOut("the tenant has moved".to_owned())),
         };
-        unanswered.until = None;
-        outcome
+        unanswered.counts_from = None;
+        result
     }
 
     /// Returns whether a failed call may be sent again because its tenant now has another address.
     pub(super) async fn has_moved(
         &self,
-        origin: &CallOrigin,
-        credential: &UpstreamCredential,
+        context: &WebApiCallContext,
+        uri: &WebApiUri,
         safety: Safety,
         host_failure: HostFailure,
     ) -> bool {
-        let (tenant, uri) = (&origin.tenant, &credential.uri);
+        let tenant = &context.tenant;
         let may_follow = match host_failure {
             HostFailure::None => return false,
             HostFailure::NotSent => true,
             HostFailure::OutcomeUnknown => safety == Safety::Safe,
         };
-        let left = origin
-            .deadline
-            .map(|deadline| deadline.saturating_sub(self.deadline_in(Duration::ZERO)));
-        let patience = left.unwrap_or(MAX_STATUS_WAIT).min(MAX_STATUS_WAIT);
-        if !may_follow || patience.is_zero() {
+        let left = context.time_left(self.timer.monotonic());
+        let max_wait = left.unwrap_or(MAX_STATUS_WAIT).min(MAX_STATUS_WAIT);
+        if !may_follow || max_wait.is_zero() {
             self.statuses.check_host_in_background(tenant, uri);
             return false;
         }
         tokio::select! {
             biased;
             moved = self.statuses.check_host(tenant, uri) => moved,
-            () = self.timer.sleep(patience) => false,
+            () = self.timer.sleep(max_wait) => false,
         }
     }
 
     /// Reads the status in the background if it is old, after a proxy got a credential for this tenant.
-    pub(super) fn refresh_status_after_lending(&self, tenant: &TenantName) {
-        self.statuses.refresh(tenant, MAX_STATUS_AGE_WHEN_LENDING);
+    pub(super) fn refresh_for_proxy(&self, tenant: &TenantName) {
+        self.statuses.refresh(tenant, MAX_STATUS_AGE_FOR_PROXIES);
     }
 }
 
-/// Guards an unanswered attempt. If it is dropped after [`MIN_WAIT_BEFORE_CANCEL`], that counts as a time-out.
+/// Guards an unanswered attempt. If it is dropped after [`UNANSWERED_AFTER`], that counts as a time-out.
 struct UnansweredGuard<'a> {
-    statuses: &'a Arc<Statuses>,
-    clock: &'a Arc<dyn Clock>,
+    hosts: &'a DeadHostDetector,
     tenant: &'a TenantName,
     uri: &'a WebApiUri,
-    until: Option<Duration>,
+    counts_from: Option<Duration>,
 }
 
 impl Drop for UnansweredGuard<'_> {
     fn drop(&mut self) {
-        if self.until.is_some_and(|until| self.clock.monotonic() >= until) {
-            self.statuses.check_host_in_background(self.tenant, self.uri);
+        if self.counts_from.is_some_and(|counts_from| self.hosts.timer.monotonic() >= counts_from) {
+            self.hosts.statuses.check_host_in_background(self.tenant, self.uri);
         }
     }
 }

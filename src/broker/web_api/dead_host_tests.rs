@@ -8,7 +8,7 @@ use http::Method;
 
 use super::*;
 use crate::{
-    broker::fakes::{Reply, World, origin, request, safe_call},
+    broker::fakes::{Reply, World, call_context, request, safe_call},
     ports::ApiBody,
 };
 
@@ -27,12 +27,12 @@ async fn with_dead_host(how: Reply) -> World {
 }
 
 async fn safe_read(world: &World) -> Result<usize, BrokerError> {
-    world.finish(world.web_api.read(&origin(), &safe_call())).await
+    world.finish(world.web_api.read(&call_context(), &safe_call())).await
 }
 
-async fn unsafe_call(world: &World) -> Result<EgressResponse, BrokerError> {
+async fn unsafe_call(world: &World) -> Result<WebApiResponse, BrokerError> {
     let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
-    world.finish(world.web_api.send(&origin(), order, &mut |_| {})).await
+    world.finish(world.web_api.send(&call_context(), order, &mut |_| {})).await
 }
 
 fn uris(world: &World) -> Vec<String> {
@@ -89,10 +89,10 @@ async fn an_unsafe_call_that_may_have_run_is_not_retried_and_the_next_uses_the_n
 #[tokio::test]
 async fn a_silent_host_causes_a_status_read_and_the_unsafe_call_keeps_waiting() {
     let world = with_dead_host(Reply::Hang).await;
-    let origin = world.asking_within(30 * SECOND);
+    let context = world.asking_within(30 * SECOND);
     let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
     let mut no = |_: SendProgress<'_>| {};
-    let mut waiting = Box::pin(world.web_api.send(&origin, order, &mut no));
+    let mut waiting = Box::pin(world.web_api.send(&context, order, &mut no));
     for _ in 0..100 {
         assert!(futures_util::poll!(&mut waiting).is_pending());
         tokio::task::yield_now().await;
@@ -106,8 +106,8 @@ async fn a_silent_host_causes_a_status_read_and_the_unsafe_call_keeps_waiting() 
 async fn a_cancelled_call_causes_a_status_read_unless_it_was_cancelled_at_once() {
     for (patience, asked) in [(SECOND / 2, 1), (2 * SECOND, 2)] {
         let world = with_dead_host(Reply::Hang).await;
-        let (origin, question) = (origin(), safe_call());
-        let mut waiting = Box::pin(world.web_api.read(&origin, &question));
+        let (context, question) = (call_context(), safe_call());
+        let mut waiting = Box::pin(world.web_api.read(&context, &question));
         for _ in 0..20 {
             assert!(futures_util::poll!(&mut waiting).is_pending());
             tokio::task::yield_now().await;

@@ -56,15 +56,15 @@ mod tests {
     #[test]
     fn only_a_rejected_credential_a_wrong_host_and_a_request_that_was_not_sent_prove_that_nothing_ran()
      {
-        for verdict in [CallOutcome::CredentialRefused, CallOutcome::Misdirected] {
-            assert!(did_not_run(Ok(verdict)), "{verdict:?}");
+        for outcome in [CallOutcome::CredentialRefused, CallOutcome::Misdirected] {
+            assert!(did_not_run(Ok(outcome)), "{outcome:?}");
         }
         let throttled = CallOutcome::Throttled { retry_after: Duration::ZERO };
         let done = [true, false].map(|success| CallOutcome::Done { success });
-        for verdict in
+        for outcome in
             [CallOutcome::Forbidden, CallOutcome::Failed, throttled].into_iter().chain(done)
         {
-            assert!(!did_not_run(Ok(verdict)), "{verdict:?}");
+            assert!(!did_not_run(Ok(outcome)), "{outcome:?}");
         }
         assert!(did_not_run(Err(&SendError::NotSent(String::new()))));
         assert!(!did_not_run(Err(&SendError::Interrupted(String::new()))));

@@ -1,4 +1,4 @@
-//! The reaction to a failed call: each remedy is tried once, and no unsafe call may run twice.
+//! The reaction to a failed call: each retry action is tried once, and no unsafe call may run twice.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) enum Safety {
     Unsafe,
 }
 
-/// The remedies that were already tried for one call.
+/// The retry actions that were already tried for one call.
 #[derive(Debug)]
 pub(super) struct RetryState {
     safety: Safety,
@@ -120,33 +120,33 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const THROTTLED: CallOutcome = CallOutcome::Throttled { retry_after: SECOND };
 
-    fn actions(kind: Safety, verdict: CallOutcome) -> [RetryAction; 4] {
-        let mut healing = RetryState::new(kind);
-        [(); 4].map(|()| healing.next_action(Ok(verdict), false))
+    fn actions(kind: Safety, outcome: CallOutcome) -> [RetryAction; 4] {
+        let mut state = RetryState::new(kind);
+        [(); 4].map(|()| state.next_action(Ok(outcome), false))
     }
 
     #[test]
     fn a_rejected_credential_is_verified_once_for_any_call() {
         for kind in [Safety::Safe, Safety::Unsafe] {
-            let remedies = actions(kind, CallOutcome::CredentialRefused);
-            assert_eq!(remedies[..2], [RetryAction::VerifyCredential, RetryAction::GiveUp]);
+            let taken = actions(kind, CallOutcome::CredentialRefused);
+            assert_eq!(taken[..2], [RetryAction::VerifyCredential, RetryAction::GiveUp]);
         }
     }
 
     #[test]
     fn forbidden_concerns_the_credential_only_if_it_may_have_expired() {
         assert_eq!(actions(Safety::Safe, CallOutcome::Forbidden), [RetryAction::GiveUp; 4]);
-        let mut healing = RetryState::new(Safety::Safe);
+        let mut state = RetryState::new(Safety::Safe);
         let forbidden = Ok(CallOutcome::Forbidden);
-        assert_eq!(healing.next_action(forbidden, true), RetryAction::VerifyCredential);
-        assert_eq!(healing.next_action(forbidden, true), RetryAction::GiveUp);
+        assert_eq!(state.next_action(forbidden, true), RetryAction::VerifyCredential);
+        assert_eq!(state.next_action(forbidden, true), RetryAction::GiveUp);
     }
 
     #[test]
     fn after_421_the_address_is_invalidated_once_for_any_call() {
         for kind in [Safety::Safe, Safety::Unsafe] {
-            let remedies = actions(kind, CallOutcome::Misdirected);
-            assert_eq!(remedies[..2], [RetryAction::InvalidateAddress, RetryAction::GiveUp]);
+            let taken = actions(kind, CallOutcome::Misdirected);
+            assert_eq!(taken[..2], [RetryAction::InvalidateAddress, RetryAction::GiveUp]);
         }
     }
 
@@ -154,13 +154,10 @@ mod tests {
     fn a_call_uses_a_new_address_only_once() {
         let error = SendError::NotSent(String::new());
         for kind in [Safety::Safe, Safety::Unsafe] {
-            let mut healing = RetryState::new(kind);
-            assert_eq!(healing.action_after_move(Err(&error)), RetryAction::UseNewAddress);
-            assert_ne!(healing.action_after_move(Err(&error)), RetryAction::UseNewAddress);
-            assert_eq!(
-                healing.next_action(Ok(CallOutcome::Misdirected), false),
-                RetryAction::GiveUp
-            );
+            let mut state = RetryState::new(kind);
+            assert_eq!(state.action_after_move(Err(&error)), RetryAction::UseNewAddress);
+            assert_ne!(state.action_after_move(Err(&error)), RetryAction::UseNewAddress);
+            assert_eq!(state.next_action(Ok(CallOutcome::Misdirected), false), RetryAction::GiveUp);
         }
     }
 

@@ -204,35 +204,35 @@ mod tests {
 
     #[test]
     fn a_burst_is_permitted_at_once_then_one_call_per_interval() {
-        let mut lane = TenantLimiter::new(rate(10, 3));
+        let mut limiter = TenantLimiter::new(rate(10, 3));
         let now = Duration::from_secs(7);
-        assert_eq!([(); 4].map(|()| lane.try_take(now)), [true, true, true, false]);
-        assert_eq!(lane.earliest_time(0, now), now + Duration::from_millis(100));
-        assert_eq!(lane.earliest_time(4, now), now + Duration::from_millis(500));
+        assert_eq!([(); 4].map(|()| limiter.try_take(now)), [true, true, true, false]);
+        assert_eq!(limiter.earliest_time(0, now), now + Duration::from_millis(100));
+        assert_eq!(limiter.earliest_time(4, now), now + Duration::from_millis(500));
         let later = now + Duration::from_millis(250);
-        assert_eq!([(); 3].map(|()| lane.try_take(later)), [true, true, false]);
+        assert_eq!([(); 3].map(|()| limiter.try_take(later)), [true, true, false]);
     }
 
     #[test]
     fn accounts_take_turns_and_each_keeps_its_own_order() {
-        let mut lane = TenantLimiter::new(rate(1, 1));
+        let mut limiter = TenantLimiter::new(rate(1, 1));
         for (account, id) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 5), ("c", 6)] {
-            enqueue(&mut lane, account, id);
+            enqueue(&mut limiter, account, id);
         }
-        assert_eq!(served(&mut lane), [1, 4, 5, 2, 6, 3]);
+        assert_eq!(served(&mut limiter), [1, 4, 5, 2, 6, 3]);
     }
 
     #[test]
     fn a_pause_permits_no_call_and_no_burst_after_it() {
-        let mut lane = TenantLimiter::new(rate(10, 5));
+        let mut limiter = TenantLimiter::new(rate(10, 5));
         let until = Duration::from_secs(3);
-        lane.pause(until);
-        lane.pause(Duration::from_secs(1));
-        assert!(!lane.try_take(Duration::from_millis(2_999)));
-        assert!(lane.is_paused_beyond(Duration::from_secs(2)));
-        assert!(lane.try_take(until));
-        assert!(!lane.try_take(until));
-        assert!(lane.try_take(until + Duration::from_millis(100)));
+        limiter.pause(until);
+        limiter.pause(Duration::from_secs(1));
+        assert!(!limiter.try_take(Duration::from_millis(2_999)));
+        assert!(limiter.is_paused_beyond(Duration::from_secs(2)));
+        assert!(limiter.try_take(until));
+        assert!(!limiter.try_take(until));
+        assert!(limiter.try_take(until + Duration::from_millis(100)));
     }
 
     proptest! {
@@ -243,15 +243,15 @@ mod tests {
             steps in prop::collection::vec((0_u64..400, 0_u64..40, 1_usize..30), 1..60),
         ) {
             let rate = rate(per_second, burst);
-            let mut lane = TenantLimiter::new(rate);
+            let mut limiter = TenantLimiter::new(rate);
             let (mut now, mut went) = (Duration::from_secs(1), Vec::new());
             for (wait, pause, calls) in steps {
                 now += Duration::from_millis(wait);
                 if pause == 0 {
-                    lane.pause(now + Duration::from_millis(wait));
+                    limiter.pause(now + Duration::from_millis(wait));
                 }
                 for _ in 0..calls {
-                    if lane.try_take(now) {
+                    if limiter.try_take(now) {
                         went.push(now);
                     }
                 }
@@ -271,19 +271,19 @@ mod tests {
             served_first in 0_usize..10,
             newcomer in 0_u8..7,
         ) {
-            let mut lane = TenantLimiter::new(rate(1, 1));
+            let mut limiter = TenantLimiter::new(rate(1, 1));
             for (id, account) in (0..).zip(&accounts) {
-                enqueue(&mut lane, &account.to_string(), id);
+                enqueue(&mut limiter, &account.to_string(), id);
             }
-            (0..served_first).for_each(|_| lane.serve_next());
+            (0..served_first).for_each(|_| limiter.serve_next());
             let newcomer = newcomer.to_string();
-            let ahead = lane.calls_ahead(&newcomer);
-            let (own, others) = match lane.position(&newcomer).and_then(|place| lane.rotation.get(place)) {
-                Some(own) => (own.waiting.len(), lane.rotation.len() - 1),
-                None => (0, lane.rotation.len()),
+            let ahead = limiter.calls_ahead(&newcomer);
+            let (own, others) = match limiter.position(&newcomer).and_then(|place| limiter.rotation.get(place)) {
+                Some(own) => (own.waiting.len(), limiter.rotation.len() - 1),
+                None => (0, limiter.rotation.len()),
             };
-            enqueue(&mut lane, &newcomer, 1_000);
-            let order = served(&mut lane);
+            enqueue(&mut limiter, &newcomer, 1_000);
+            let order = served(&mut limiter);
             prop_assert_eq!(order.iter().position(|id| *id == 1_000), Some(ahead));
             prop_assert!(ahead <= own + (own + 1) * others);
         }

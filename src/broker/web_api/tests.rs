@@ -8,15 +8,15 @@ use http::Method;
 
 use super::*;
 use crate::{
-    broker::fakes::{Reply, World, origin, request, safe_call, tenant},
+    broker::fakes::{Reply, World, call_context, request, safe_call, tenant},
     domain::Reason,
-    ports::{ApiBody, BodyCopy, CopyBudget, MAX_COPY_BYTES},
+    ports::{ApiBody, ApiResponse, BodyCopy, CopyBudget, MAX_COPY_BYTES},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn safe_read(world: &World) -> Result<usize, BrokerError> {
-    world.finish(world.web_api.read(&origin(), &safe_call())).await
+    world.finish(world.web_api.read(&call_context(), &safe_call())).await
 }
 
 async fn unsafe_call(world: &World) -> Result<ApiResponse, BrokerError> {
@@ -24,8 +24,8 @@ async fn unsafe_call(world: &World) -> Result<ApiResponse, BrokerError> {
     send(world, call).await.map(|sent| sent.response)
 }
 
-async fn send(world: &World, request: ApiRequest) -> Result<EgressResponse, BrokerError> {
-    world.finish(world.web_api.send(&origin(), request, &mut |_| {})).await
+async fn send(world: &World, request: ApiRequest) -> Result<WebApiResponse, BrokerError> {
+    world.finish(world.web_api.send(&call_context(), request, &mut |_| {})).await
 }
 
 fn stream_of_one() -> ApiBody {
@@ -52,7 +52,7 @@ async fn steps(
             SendProgress::DidNotRun => "did not run",
         });
     };
-    let sent = world.finish(world.web_api.send(&origin(), request, &mut used)).await;
+    let sent = world.finish(world.web_api.send(&call_context(), request, &mut used)).await;
     (steps, sent.map(|sent| sent.response.status.as_u16()))
 }
 
@@ -214,8 +214,8 @@ async fn each_step_of_a_call_says_whether_the_last_request_may_have_run() {
 async fn an_unsafe_call_without_answer_at_its_deadline_has_an_unknown_outcome() {
     let world = World::with_script([Reply::Hang]);
     let order = request(Method::POST, ApiBody::Whole(Bytes::from_static(b"{}")));
-    let origin = world.asking_within(3 * SECOND);
-    let sent = world.finish(world.web_api.send(&origin, order, &mut |_| {})).await;
+    let context = world.asking_within(3 * SECOND);
+    let sent = world.finish(world.web_api.send(&context, order, &mut |_| {})).await;
     let error = sent.err().unwrap();
     assert_eq!(error.reason(), Reason::DeadlineExceeded);
     assert!(error.outcome_is_unknown() && error.retry_after().is_none());
@@ -312,8 +312,8 @@ async fn a_call_is_not_retried_after_a_time_out() {
 #[tokio::test]
 async fn retries_stop_at_the_deadline() {
     let world = World::with_script([Reply::Status(500), Reply::Status(500)]);
-    let origin = world.asking_within(Duration::from_millis(40));
-    let result = world.finish(world.web_api.read(&origin, &safe_call())).await;
+    let context = world.asking_within(Duration::from_millis(40));
+    let result = world.finish(world.web_api.read(&context, &safe_call())).await;
     assert_eq!(reason(result), Reason::UpstreamUnavailable);
     assert_eq!(world.received().len(), 1);
 }
@@ -321,8 +321,8 @@ async fn retries_stop_at_the_deadline() {
 #[tokio::test]
 async fn an_unanswered_call_ends_at_its_deadline_and_a_read_after_a_minute() {
     let world = World::with_script([Reply::Hang]);
-    let origin = world.asking_within(3 * SECOND);
-    let result = world.finish(world.web_api.read(&origin, &safe_call())).await;
+    let context = world.asking_within(3 * SECOND);
+    let result = world.finish(world.web_api.read(&context, &safe_call())).await;
     assert_eq!(reason(result), Reason::UpstreamUnavailable);
     assert!(world.clock.monotonic() < 4 * SECOND);
     let world = World::with_script([Reply::Hang]);
@@ -348,8 +348,8 @@ async fn after_429_all_calls_pause_and_a_safe_call_is_retried_once() {
 #[tokio::test]
 async fn a_safe_call_that_cannot_wait_for_the_pause_gets_its_end_as_retry_delay() {
     let world = World::with_script([Reply::Throttle(7 * SECOND)]);
-    let origin = world.asking_within(2 * SECOND);
-    let result = world.finish(world.web_api.read(&origin, &safe_call())).await;
+    let context = world.asking_within(2 * SECOND);
+    let result = world.finish(world.web_api.read(&context, &safe_call())).await;
     let wait = BrokerError::BudgetExhausted { tenant: tenant(), retry_after: 7 * SECOND };
     assert_eq!(result, Err(wait));
     let again = world.finish(world.web_api.read(&world.asking_within(SECOND), &safe_call())).await;
@@ -374,8 +374,8 @@ async fn retries_and_probes_use_the_same_budget() {
     for _ in 0..7 {
         safe_read(&world).await.unwrap();
     }
-    let origin = world.asking_within(Duration::from_millis(10));
-    let refused = world.finish(world.web_api.read(&origin, &safe_call())).await;
+    let context = world.asking_within(Duration::from_millis(10));
+    let refused = world.finish(world.web_api.read(&context, &safe_call())).await;
     assert_eq!(reason(refused), Reason::UpstreamBudgetExhausted);
     assert_eq!(world.counters.web_api_refused.get(), 1);
 }
@@ -386,8 +386,8 @@ async fn disabling_a_tenant_stops_calls_that_wait_for_a_permit() {
     for _ in 0..10 {
         safe_read(&world).await.unwrap();
     }
-    let (origin, question) = (origin(), safe_call());
-    let mut waiting = Box::pin(world.web_api.read(&origin, &question));
+    let (context, question) = (call_context(), safe_call());
+    let mut waiting = Box::pin(world.web_api.read(&context, &question));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     *world.upstream.disabled.lock().unwrap() = true;
     world.directory.forget(&tenant());

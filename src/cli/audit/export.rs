@@ -17,9 +17,10 @@ use crate::{
     app::Storage,
     broker::{BrokerError, Export, ExportBatch, ExportError, Gap},
     cli::{
-        CommandError, ConfigOption, print_stderr,
-        tenant::os_user,
-        trail::{self, Outcome},
+        CommandError, ConfigOption,
+        os_user::os_user,
+        print_stderr,
+        trail::{self, EventResult},
     },
     domain::{AUDIT_FIELDS, AuditEvent, Filter},
     lifecycle::StopSignals,
@@ -109,7 +110,7 @@ async fn export(
         ExportError::Cursor(refused) => place.rejection(&refused),
         ExportError::Store(error) => BrokerError::from(error).into(),
     })?;
-    trail::record(storage, "audit.export", "gateway", Outcome::DONE).await?;
+    trail::record(storage, "audit.export", "gateway", EventResult::SUCCESS).await?;
     let mut exporting = Exporting { export, storage, place, filter, follow, stop, lost: 0 };
     if exporting.run_to_end().await? == End::Done {
         exporting.place.print(&*storage.audit_signer, exporting.export.cursor());

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::{
     app::Storage,
-    broker::{BrokerError, Progress, Verification},
+    audit::{Progress, Verification},
+    broker::BrokerError,
     cli::{
         CommandError,
         output::{Format, OutputOption, print, print_json},
-        trail::{self, Outcome},
+        trail::{self, EventResult},
     },
     config::Config,
     domain::AuditChainReport,
@@ -24,7 +25,7 @@ const PROGRESS_BAR_THRESHOLD: u64 = 20_000;
 pub(super) async fn run(config: &Config, output: OutputOption) -> Result<ExitCode, CommandError> {
     let storage = Storage::open(config).await?;
     // Verify even if the event cannot be stored: then a verification is especially useful.
-    let recorded = trail::record(&storage, "audit.verify", "gateway", Outcome::DONE).await;
+    let recorded = trail::record(&storage, "audit.verify", "gateway", EventResult::SUCCESS).await;
     let reports = verify(&storage).await;
     storage.store.close().await;
     let reports = reports?;

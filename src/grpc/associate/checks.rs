@@ -41,9 +41,9 @@ impl Checks {
             let field = format!("{field}[{index}]");
             let selector = self.associate_selector(&field, name)?;
             let same = parent.is_none_or(|parent| {
-                let (wanted, given) = (&parent.application, &selector.tenant.application);
-                let open = wanted.is_none() || given.is_none() || wanted == given;
-                open && parent.tenant == selector.tenant.tenant
+                let (expected, own) = (&parent.application, &selector.tenant.application);
+                let matches = expected.is_none() || own.is_none() || expected == own;
+                matches && parent.tenant == selector.tenant.tenant
             });
             self.note(&field, if same { Ok(selector) } else { Err(NOT_OF_PARENT) })
         });

@@ -40,8 +40,12 @@ pub(in crate::grpc) fn associate(
             Some(group) => user_group(group, languages),
             None => pb::UserGroup::default(),
         }),
-        other_groups: associate.other_groups.iter().map(|one| user_group(one, languages)).collect(),
-        role: associate.role.as_ref().map(|one| role(one, languages)),
+        other_groups: associate
+            .other_groups
+            .iter()
+            .map(|group| user_group(group, languages))
+            .collect(),
+        role: associate.role.as_ref().map(|held| role(held, languages)),
         active: associate.active,
         can_sign_in: associate.can_sign_in(),
         sign_in_obstacles: associate.sign_in_obstacles().iter().map(obstacle).collect(),

@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// Converts an access token. This is the only function that exposes one to a caller.
-pub(in crate::grpc) fn access_token(handed_out: &IssuedAccessToken) -> pb::AccessToken {
-    let IssuedAccessToken { grant, token, web_api_uri } = handed_out;
+pub(in crate::grpc) fn access_token(issued: &IssuedAccessToken) -> pb::AccessToken {
+    let IssuedAccessToken { grant, token, web_api_uri } = issued;
     pb::AccessToken {
         value: token.value.expose_secret().to_owned(),
         credential_id: token.credential_id.to_string(),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::{envoy_pb::attribute_context::HttpRequest, failure::Failure};
+use crate::grpc::{envoy_pb::attribute_context::HttpRequest, failure::Failure};
 
 /// An invalid header, for which the request is refused. If it were ignored, it would count as absent, and a header
 /// may select the user that the call is made as.
@@ -17,8 +17,8 @@ pub(super) enum HeaderProblem {
 }
 
 impl From<HeaderProblem> for Failure {
-    fn from(unreadable: HeaderProblem) -> Self {
-        match unreadable {
+    fn from(invalid: HeaderProblem) -> Self {
+        match invalid {
             HeaderProblem::Value(name) => Self::invalid(
                 name.as_str(),
                 "the value is invalid: headers must not contain control characters",
@@ -41,23 +41,23 @@ pub(super) fn reported_headers(http: &HttpRequest) -> (HeaderMap, Option<HeaderP
         let value = &header.raw_value;
         (&header.key, if value.is_empty() { header.value.as_bytes() } else { value })
     });
-    let (mut headers, mut unreadable) = (HeaderMap::new(), None);
+    let (mut headers, mut invalid) = (HeaderMap::new(), None);
     // The proxy reports `:path` and the other pseudo-headers in fields of their own.
     for (name, value) in joined.chain(raw).filter(|(name, _)| !name.starts_with(':')) {
         let Ok(name) = name.parse::<HeaderName>() else {
-            unreadable.get_or_insert(HeaderProblem::Name);
+            invalid.get_or_insert(HeaderProblem::Name);
             continue;
         };
         let value = HeaderValue::from_bytes(value).unwrap_or_else(|_| {
-            unreadable.get_or_insert(HeaderProblem::Value(name.clone()));
+            invalid.get_or_insert(HeaderProblem::Value(name.clone()));
             HeaderValue::from_static("")
         });
         if headers.try_append(name, value).is_err() {
-            unreadable.get_or_insert(HeaderProblem::TooMany);
+            invalid.get_or_insert(HeaderProblem::TooMany);
             break;
         }
     }
-    (headers, unreadable)
+    (headers, invalid)
 }
 
 #[cfg(test)]
@@ -87,9 +87,9 @@ mod tests {
                 by_map(&[("gateway-act-as", value)]),
                 by_list(&[("gateway-act-as", value.as_bytes())]),
             ] {
-                let (headers, unreadable) = reported_headers(&http);
+                let (headers, invalid) = reported_headers(&http);
                 let name = HeaderName::from_static("gateway-act-as");
-                assert_eq!(unreadable, Some(HeaderProblem::Value(name)), "{value:?}");
+                assert_eq!(invalid, Some(HeaderProblem::Value(name)), "{value:?}");
                 assert_eq!(headers.len(), 1, "{value:?}");
             }
         }
@@ -100,28 +100,27 @@ mod tests {
         for name in
             ["gateway-act-as ", " gateway-act-as", "gateway-act-as:", "a\r\nb", "", "\u{e5}"]
         {
-            let (_, unreadable) = reported_headers(&by_map(&[(name, "system")]));
-            assert_eq!(unreadable, Some(HeaderProblem::Name), "{name:?}");
+            let (_, invalid) = reported_headers(&by_map(&[(name, "system")]));
+            assert_eq!(invalid, Some(HeaderProblem::Name), "{name:?}");
         }
-        let (headers, unreadable) =
-            reported_headers(&by_map(&[(":path", "/x"), (":method", "GET")]));
-        assert_eq!((headers.len(), unreadable), (0, None));
+        let (headers, invalid) = reported_headers(&by_map(&[(":path", "/x"), (":method", "GET")]));
+        assert_eq!((headers.len(), invalid), (0, None));
     }
 
     #[test]
     fn reads_both_header_lists_and_ignores_the_case_of_names() {
         let mut http = by_list(&[("Gateway-Act-As", b"system"), ("x-own", b"\xff")]);
         http.headers.insert("GATEWAY-ACT-AS".to_owned(), "associates/5".to_owned());
-        let (headers, unreadable) = reported_headers(&http);
+        let (headers, invalid) = reported_headers(&http);
         assert_eq!(headers.get_all("gateway-act-as").iter().count(), 2);
-        assert_eq!((headers.len(), unreadable), (3, None));
+        assert_eq!((headers.len(), invalid), (3, None));
     }
 
     #[test]
     fn reports_too_many_headers_without_a_panic() {
         let names: Vec<String> = (0..40_000).map(|number| format!("x-{number}")).collect();
         let headers: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &b"x"[..])).collect();
-        let (_, unreadable) = reported_headers(&by_list(&headers));
-        assert_eq!(unreadable, Some(HeaderProblem::TooMany));
+        let (_, invalid) = reported_headers(&by_list(&headers));
+        assert_eq!(invalid, Some(HeaderProblem::TooMany));
     }
 }

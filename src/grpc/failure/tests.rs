@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     access::{ActionName, QuotaKind},
     broker::{ConsentReason, InvalidConsentCause, PermissionLost, SignInMismatch},
-    domain::TenantState,
+    domain::{TenantName, TenantState},
     ports::Refusal,
 };
 
@@ -60,7 +60,7 @@ fn broker_errors() -> Vec<BrokerError> {
         BrokerError::OutcomeUnknown { timed_out: true, cause: cause() },
         BrokerError::OutcomeUnknown { timed_out: false, cause: cause() },
         BrokerError::BudgetExhausted { tenant: tenant(), retry_after: Duration::from_millis(100) },
-        BrokerError::UpstreamInvalid(cause()),
+        BrokerError::upstream_invalid(cause()),
         BrokerError::StoreUnavailable(cause()),
         BrokerError::StoreOutcomeUnknown(cause()),
         BrokerError::KeyUnavailable(cause()),
@@ -144,7 +144,7 @@ fn assert_listed(failure: &Failure) {
             | BrokerError::UpstreamUnavailable { .. }
             | BrokerError::OutcomeUnknown { .. }
             | BrokerError::BudgetExhausted { .. }
-            | BrokerError::UpstreamInvalid(_)
+            | BrokerError::UpstreamInvalid { .. }
             | BrokerError::StoreUnavailable(_)
             | BrokerError::StoreOutcomeUnknown(_)
             | BrokerError::KeyUnavailable(_)

@@ -74,21 +74,21 @@ fn consent_page(consent: &Consent) -> Page {
 /// Returns the page of the result of a sign-in.
 pub(super) fn result_page(
     result: &Result<CompletedConsent, BrokerError>,
-    way: ConsentEntry,
+    entry: ConsentEntry,
     request_id: &str,
 ) -> Page {
-    let taken = match result {
-        Ok(taken) => taken,
-        Err(error) => return error_page(error, way, request_id),
+    let completed = match result {
+        Ok(completed) => completed,
+        Err(error) => return error_page(error, entry, request_id),
     };
-    let grant = &taken.grant;
+    let grant = &completed.grant;
     let tenant = grant.name.tenant.tenant.to_string();
     let page = Page::new(StatusCode::OK, "Access was given").facts([
         ("Application", grant.name.tenant.application.as_str()),
         ("SuperOffice customer", tenant.as_str()),
         ("Signed in as", grant.user_principal_name.as_str()),
     ]);
-    let page = if taken.system_user_enrolled {
+    let page = if completed.system_user_enrolled {
         page.text("The application can now act as you, and work for your whole company.")
     } else {
         page.text("The application can now act as you.")
@@ -97,9 +97,9 @@ pub(super) fn result_page(
 }
 
 /// Returns the page of a failed sign-in.
-pub(super) fn error_page(error: &BrokerError, way: ConsentEntry, request_id: &str) -> Page {
+pub(super) fn error_page(error: &BrokerError, entry: ConsentEntry, request_id: &str) -> Page {
     let (title, text, next) = explain(error);
-    let page = Page::new(status_of(error.reason()), title).text(text).text(next.for_way(way));
+    let page = Page::new(status_of(error.reason()), title).text(text).text(next.for_entry(entry));
     with_request_id(page, request_id)
 }
 
@@ -120,8 +120,8 @@ impl NextStep {
         Self { with_link: text, without: text, either: text }
     }
 
-    fn for_way(self, way: ConsentEntry) -> &'static str {
-        match way {
+    fn for_entry(self, entry: ConsentEntry) -> &'static str {
+        match entry {
             ConsentEntry::Link => self.with_link,
             ConsentEntry::Address => self.without,
             ConsentEntry::Unknown => self.either,
@@ -129,17 +129,64 @@ impl NextStep {
     }
 }
 
+/// The next step after a sign-in whose state is used up or expired.
+const CHECK_GRANT: NextStep = NextStep {
+    with_link: "If not, open the link that you were sent again, in this browser.",
+    without: "If not, begin again where you came from, or ask whoever sent you here for a new link.",
+    either: "If not, open the link that you were sent again, in this browser, or begin again where you \
+             came from.",
+};
+
+/// The next step after another person signed in.
+const SIGN_IN_AS_EXPECTED: NextStep = NextStep {
+    with_link: "Sign out of SuperOffice. Then open the link again, and sign in as the person that it names.",
+    without: "Sign out of SuperOffice. Then begin again where you came from, and sign in as the person who \
+              was asked.",
+    either: "Sign out of SuperOffice. Then open the link again, or begin again where you came from.",
+};
+
+/// The next step after a sign-in to another customer.
+const CHOOSE_EXPECTED_CUSTOMER: NextStep = NextStep {
+    with_link: "Open the link again, and choose the customer that it names.",
+    without: "Begin again where you came from, and choose the customer that was asked for.",
+    either: "Open the link again, or begin again where you came from, and choose the customer that was \
+             asked for.",
+};
+
+/// The next step after a sign-in to a customer for which no access is permitted.
+const CHOOSE_OTHER_CUSTOMER: NextStep = NextStep {
+    with_link: "If you have another customer, open the link again and choose that one. If not, ask \
+                whoever sent you here.",
+    without: "If you have another customer, begin again where you came from and choose that one. If not, \
+              ask whoever sent you here.",
+    either: "If you have another customer, begin again and choose that one. If not, ask whoever sent you \
+             here.",
+};
+
+/// The next step if the result is unknown.
+const CHECK_RESULT: NextStep = NextStep {
+    with_link: "Open the link again in a few minutes: it says whether access was given.",
+    without: "Begin again where you came from in a few minutes, or ask whoever sent you here whether \
+              access was given.",
+    either: "Open the link again in a few minutes, or ask whoever sent you here whether access was given.",
+};
+
+/// The next step after a temporary failure.
+const RETRY_LATER: NextStep = NextStep {
+    with_link: "Open the link that you were sent again in a few minutes. If this page comes again, ask whoever sent you \
+                the link.",
+    without: "Begin again where you came from in a few minutes, or ask whoever sent you here for a new link.",
+    either: "In a few minutes, open the link that you were sent again, or begin again where you came from. If this page \
+             comes again, ask whoever sent you here.",
+};
+
+/// Returns a title, an explanation and the next step.
 fn explain(error: &BrokerError) -> (&'static str, &'static str, NextStep) {
     match error {
         BrokerError::ConsentInvalid(_) => (
             "This sign-in was used already, or took too long",
             "Nothing was stored now. If you gave access just before, it is still valid, and there is nothing to do.",
-            NextStep {
-                with_link: "If not, open the link that you were sent again, in this browser.",
-                without: "If not, begin again where you came from, or ask whoever sent you here for a new link.",
-                either: "If not, open the link that you were sent again, in this browser, or begin again where you \
-                         came from.",
-            },
+            CHECK_GRANT,
         ),
         BrokerError::ConsentRefused => (
             "You gave no access",
@@ -149,22 +196,12 @@ fn explain(error: &BrokerError) -> (&'static str, &'static str, NextStep) {
         BrokerError::WrongSignIn(SignInMismatch::Person) => (
             "You signed in as somebody else",
             "Another person was asked, so nothing was stored.",
-            NextStep {
-                with_link: "Sign out of SuperOffice. Then open the link again, and sign in as the person that it names.",
-                without: "Sign out of SuperOffice. Then begin again where you came from, and sign in as the person who \
-                          was asked.",
-                either: "Sign out of SuperOffice. Then open the link again, or begin again where you came from.",
-            },
+            SIGN_IN_AS_EXPECTED,
         ),
         BrokerError::WrongSignIn(SignInMismatch::Tenant) => (
             "You signed in to another customer",
             "Access to another SuperOffice customer was asked for, so nothing was stored.",
-            NextStep {
-                with_link: "Open the link again, and choose the customer that it names.",
-                without: "Begin again where you came from, and choose the customer that was asked for.",
-                either: "Open the link again, or begin again where you came from, and choose the customer that was \
-                         asked for.",
-            },
+            CHOOSE_EXPECTED_CUSTOMER,
         ),
         BrokerError::TenantNotFound(_) => (
             "This customer is not set up here",
@@ -180,19 +217,12 @@ fn explain(error: &BrokerError) -> (&'static str, &'static str, NextStep) {
             "Access to this customer is not permitted",
             "Whoever sent you here may not be given access to the SuperOffice customer that you signed in to, so \
              nothing was stored.",
-            NextStep {
-                with_link: "If you have another customer, open the link again and choose that one. If not, ask \
-                            whoever sent you here.",
-                without: "If you have another customer, begin again where you came from and choose that one. If not, \
-                          ask whoever sent you here.",
-                either: "If you have another customer, begin again and choose that one. If not, ask whoever sent you \
-                         here.",
-            },
+            CHOOSE_OTHER_CUSTOMER,
         ),
         BrokerError::UpstreamUnavailable { .. } => {
             ("SuperOffice cannot be reached now", "Nothing was stored.", RETRY_LATER)
         }
-        BrokerError::ClientSecretRefused(_) | BrokerError::UpstreamInvalid(_) => {
+        BrokerError::ClientSecretRefused(_) | BrokerError::UpstreamInvalid { .. } => {
             ("SuperOffice could not complete the sign-in", "Nothing was stored.", RETRY_LATER)
         }
         BrokerError::StoreUnavailable(_)
@@ -200,12 +230,7 @@ fn explain(error: &BrokerError) -> (&'static str, &'static str, NextStep) {
         | BrokerError::KeyUnavailable(_) => (
             "Your answer could not be confirmed",
             "There is a failure on our side, and we do not know whether your answer was stored.",
-            NextStep {
-                with_link: "Open the link again in a few minutes: it says whether access was given.",
-                without: "Begin again where you came from in a few minutes, or ask whoever sent you here whether \
-                          access was given.",
-                either: "Open the link again in a few minutes, or ask whoever sent you here whether access was given.",
-            },
+            CHECK_RESULT,
         ),
         _ => (
             "Something went wrong on our side",
@@ -214,15 +239,6 @@ fn explain(error: &BrokerError) -> (&'static str, &'static str, NextStep) {
         ),
     }
 }
-
-/// The next step after a temporary failure.
-const RETRY_LATER: NextStep = NextStep {
-    with_link: "Open the link that you were sent again in a few minutes. If this page comes again, ask whoever sent you \
-                the link.",
-    without: "Begin again where you came from in a few minutes, or ask whoever sent you here for a new link.",
-    either: "In a few minutes, open the link that you were sent again, or begin again where you came from. If this page \
-             comes again, ask whoever sent you here.",
-};
 
 /// Returns the page for a callback with invalid parameters.
 pub(super) fn invalid_callback_page(request_id: &str) -> Page {

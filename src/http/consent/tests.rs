@@ -122,7 +122,7 @@ async fn a_failure_page_names_the_next_step_for_each_way_to_the_consent() {
     let (retry_after, cause) = (Duration::from_secs(1), || "secret cause".into());
     let mut errors = vec![
         BrokerError::UpstreamUnavailable { retry_after, cause: cause() },
-        BrokerError::UpstreamInvalid(cause()),
+        BrokerError::upstream_invalid(cause()),
         BrokerError::ClientSecretRefused("crm-sync".parse().unwrap()),
         BrokerError::ConsentInvalid(InvalidConsentCause::CodeRefused),
         BrokerError::WrongSignIn(SignInMismatch::Person),

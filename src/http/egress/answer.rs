@@ -25,12 +25,12 @@ use tokio::{
 };
 
 use super::{
+    call_record::CallRecord,
     failure::Failure,
     stalled_clients::{ResponseBody, StalledClientTimeout},
-    trail::CallRecord,
 };
 use crate::{
-    broker::{BrokerError, EgressResponse, LinkRewriter},
+    broker::{BrokerError, LinkRewriter, WebApiResponse},
     domain::Reason,
     http::problem::Problem,
     ports::SendError,
@@ -61,16 +61,16 @@ type Stream = BoxStream<'static, Result<Bytes, SendError>>;
 /// The size up to which answers need no stall detection, because they fit into the buffers of a connection.
 const UNWATCHED_BYTES: u64 = 64 * 1024;
 
-/// Returns the answer, whose body is streamed. `rewrite` contains the links to rewrite in a JSON body. `watched`
-/// detects a client that does not read it.
+/// Returns the answer, whose body is streamed. `rewrite` contains the links to rewrite in a JSON body.
+/// `stalled_clients` detects a client that does not read it.
 pub(super) async fn pass_back(
-    sent: EgressResponse,
+    upstream: WebApiResponse,
     method: &Method,
     rewrite: Option<&LinkRewriter>,
-    watched: Option<&StalledClientTimeout>,
+    stalled_clients: Option<&StalledClientTimeout>,
     mut record: CallRecord,
 ) -> Result<Response<Body>, (Failure, CallRecord)> {
-    let EgressResponse { response, .. } = sent;
+    let WebApiResponse { response, .. } = upstream;
     let (status, mut headers, mut parts) = (response.status, response.headers, response.body);
     let mut length = length(&headers);
     let bodiless = *method == Method::HEAD
@@ -92,9 +92,10 @@ pub(super) async fn pass_back(
         record.set_complete();
     }
     let parts = ResponseBody::new(parts);
-    if let Some(watched) = watched.filter(|_| length.is_none_or(|length| length > UNWATCHED_BYTES))
+    if let Some(stalled_clients) =
+        stalled_clients.filter(|_| length.is_none_or(|length| length > UNWATCHED_BYTES))
     {
-        watched.watch(&parts);
+        stalled_clients.watch(&parts);
     }
     let mut answer = Response::new(Body::new(AnswerBody { parts, left: length, record }));
     *answer.status_mut() = status;
@@ -122,7 +123,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 /// Returns the failure for an answer that cannot be rewritten. Unchanged, its links would bypass the gateway.
 fn not_rewritable() -> Failure {
     let detail = "links cannot be rewritten: SuperOffice answered with compressed or partial JSON; send the request \
-        without Range, or without Gateway-Rewrite-Links";
+        without Gateway-Rewrite-Links";
     Problem::new(Reason::UpstreamInvalidResponse, detail)
         .with_retry_after(Some(ENCODED_RETRY_AFTER))
         .into()
@@ -150,20 +151,20 @@ async fn rewrite_body(
     headers: &mut HeaderMap,
 ) -> Result<Bytes, Failure> {
     let whole = timeout(REWRITE_TIMEOUT, read_whole(parts, length, &REWRITE_BUDGET)).await;
-    let late =
+    let timed_out =
         |_| BrokerError::truncated_answer(&SendError::TimedOut("a body to rewrite".to_owned()));
-    let mut held = whole.map_err(late)??;
-    if let Some(bytes) = links.rewrite_json(&held.bytes) {
-        held.bytes = bytes;
-        held.bytes.shrink_to_fit();
-        held.resize_share(held.bytes.capacity())?;
+    let mut buffered = whole.map_err(timed_out)??;
+    if let Some(bytes) = links.rewrite_json(&buffered.bytes) {
+        buffered.bytes = bytes;
+        buffered.bytes.shrink_to_fit();
+        buffered.resize_share(buffered.bytes.capacity())?;
         // These digests belong to the original body.
         for name in ["content-md5", "digest", "content-digest"] {
             headers.remove(name);
         }
     }
     // The budget is released when the last part is dropped.
-    Ok(Bytes::from_owner(held))
+    Ok(Bytes::from_owner(buffered))
 }
 
 /// A body in memory, with its share of the memory budget.
@@ -175,9 +176,9 @@ struct BufferedBody {
 
 impl BufferedBody {
     /// Returns an empty body.
-    fn new(room: &'static Semaphore) -> Result<Self, Failure> {
-        let share = room.try_acquire_many(0).map_err(|_| budget_exhausted())?;
-        Ok(Self { bytes: Vec::new(), budget: room, share })
+    fn new(budget: &'static Semaphore) -> Result<Self, Failure> {
+        let share = budget.try_acquire_many(0).map_err(|_| budget_exhausted())?;
+        Ok(Self { bytes: Vec::new(), budget, share })
     }
 
     /// Changes the share of the budget to this size.
@@ -217,16 +218,16 @@ impl AsRef<[u8]> for BufferedBody {
 async fn read_whole(
     mut parts: Stream,
     length: Option<u64>,
-    room: &'static Semaphore,
+    budget: &'static Semaphore,
 ) -> Result<BufferedBody, Failure> {
-    let mut held = BufferedBody::new(room)?;
-    held.reserve(length.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX)))?;
+    let mut buffered = BufferedBody::new(budget)?;
+    buffered.reserve(length.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX)))?;
     loop {
         match parts.try_next().await {
-            Ok(None) => return Ok(held),
+            Ok(None) => return Ok(buffered),
             Ok(Some(part)) => {
-                held.reserve(part.len())?;
-                held.bytes.extend_from_slice(&part);
+                buffered.reserve(part.len())?;
+                buffered.bytes.extend_from_slice(&part);
             }
             Err(error) => return Err(BrokerError::truncated_answer(&error).into()),
         }
@@ -287,46 +288,46 @@ mod tests {
 
     use super::*;
 
-    fn room(bytes: usize) -> &'static Semaphore {
+    fn budget(bytes: usize) -> &'static Semaphore {
         Box::leak(Box::new(Semaphore::new(bytes)))
     }
 
-    fn coming(parts: &[&'static [u8]]) -> Stream {
+    fn body_of(parts: &[&'static [u8]]) -> Stream {
         let parts: Vec<_> = parts.iter().map(|part| Ok(Bytes::from_static(part))).collect();
         stream::iter(parts).boxed()
     }
 
     #[tokio::test]
     async fn rewritten_bodies_hold_their_share_of_the_budget_until_they_are_dropped() {
-        let room = room(10);
-        let first = read_whole(coming(&[b"123", b"45", b"6"]), None, room).await.ok().unwrap();
-        assert_eq!((&*first.bytes, room.available_permits()), (&b"123456"[..], 4));
+        let budget = budget(10);
+        let first = read_whole(body_of(&[b"123", b"45", b"6"]), None, budget).await.ok().unwrap();
+        assert_eq!((&*first.bytes, budget.available_permits()), (&b"123456"[..], 4));
         for length in [None, Some(5)] {
-            let failure = read_whole(coming(&[b"12345"]), length, room).await.err().unwrap();
+            let failure = read_whole(body_of(&[b"12345"]), length, budget).await.err().unwrap();
             assert_eq!(failure.problem.reason(), Reason::UpstreamUnavailable);
             let mut answer = failure.problem.clone().into_response();
             failure.problem.write("", &mut answer);
             assert_eq!(answer.status(), 503);
             assert_eq!(answer.headers()[header::RETRY_AFTER], "5");
         }
-        assert_eq!(room.available_permits(), 4);
+        assert_eq!(budget.available_permits(), 4);
         let mut parts = split_into_parts(Bytes::from_owner(first));
         let part = parts.try_next().await.unwrap().unwrap();
         drop(parts);
-        assert_eq!(room.available_permits(), 4);
+        assert_eq!(budget.available_permits(), 4);
         drop(part);
-        assert_eq!(room.available_permits(), 10);
+        assert_eq!(budget.available_permits(), 10);
     }
 
     #[tokio::test]
     async fn a_body_takes_a_share_as_large_as_its_buffer() {
-        let room = room(10);
-        let mut held = BufferedBody::new(room).ok().unwrap();
+        let budget = budget(10);
+        let mut buffered = BufferedBody::new(budget).ok().unwrap();
         for bytes in [0, 4, 10, 3, 0] {
-            assert!(held.resize_share(bytes).is_ok());
-            assert_eq!(room.available_permits(), 10 - bytes);
+            assert!(buffered.resize_share(bytes).is_ok());
+            assert_eq!(budget.available_permits(), 10 - bytes);
         }
-        assert!(held.resize_share(11).is_err());
+        assert!(buffered.resize_share(11).is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@
 
 use crate::{
     access::{AccessError, AdmissionError, CallError, OverQuota},
-    broker::{AuditUnavailable, BrokerError},
+    audit::AuditUnavailable,
+    broker::BrokerError,
     domain::Reason,
     http::problem::Problem,
 };
@@ -39,7 +40,7 @@ impl From<BrokerError> for Failure {
 
 impl From<AuditUnavailable> for Failure {
     fn from(error: AuditUnavailable) -> Self {
-        BrokerError::StoreUnavailable(error.to_string().into()).into()
+        BrokerError::from(error).into()
     }
 }
 
@@ -61,8 +62,8 @@ impl From<AdmissionError> for Failure {
 }
 
 impl From<CallError> for Failure {
-    fn from(not_acting: CallError) -> Self {
-        let CallError::Refused { refused, .. } = not_acting else {
+    fn from(refusal: CallError) -> Self {
+        let CallError::Refused { refused, .. } = refusal else {
             let detail = "policy permits several users of the tenant: name one in the header \
                 Gateway-Act-As: `system`, `associates/{associate}` or `grants/{grant}`";
             return Problem::new(Reason::InvalidArgument, detail).into();

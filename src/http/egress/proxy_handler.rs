@@ -4,51 +4,61 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
 use hyper::{Request, Version};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    EgressRules, Peer,
     answer::pass_back,
+    call_record::{CallRecord, CallRecorder},
     failure::Failure,
+    peer::Peer,
     request::{BodyError, ProxyRequest, check_shape, prepare_body},
     stalled_clients::StalledClientTimeout,
-    trail::CallRecord,
 };
 use crate::{
-    access::{Access, AdmissionError, Bearer, Caller, PresentedCredentials, RequestedCall},
-    broker::{
-        Egress, EgressRequest, EgressResponse, LinkRewriter, SendProgress, Trail,
-        UnauthenticatedAttempts,
+    access::{
+        Access, AdmissionError, AuthorizedCall, Bearer, Caller, PresentedCredentials, RequestedCall,
     },
+    audit::UnauthenticatedAttempts,
+    broker::{Egress, EgressRequest, LinkRewriter, SendProgress, WebApiResponse},
     domain::{Reason, TrustedProxies},
-    http::{around::method_label, connections::RequestBody, heads::HeadProblem, problem::Problem},
+    http::{
+        heads::HeadProblem, http_server::RequestBody, middleware::method_label, problem::Problem,
+    },
     listen::{
         REQUEST_ID, RequestCharge, RequestIdGenerator, client_address, panic_message, trace_id,
     },
-    ports::{CopyBudget, Meter},
+    ports::CopyBudget,
 };
 
 /// The `Retry-After` of a stopping replica, after which another one answers.
 const SHUTDOWN_RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// The configuration of the listener.
+#[derive(Debug, Clone)]
+pub struct EgressRules {
+    /// The public base URI of the listener, without a slash at the end. Rewritten links begin with it.
+    pub public_uri: Option<String>,
+    /// The maximum size of a request body, if there is a limit.
+    pub max_body_bytes: Option<u64>,
+    /// The time limit for the start of an answer.
+    pub timeout: Duration,
+}
+
 /// The handler of all calls.
 pub(super) struct ProxyHandler {
     pub(super) access: Arc<Access>,
     pub(super) egress: Arc<Egress>,
-    pub(super) trail: Arc<Trail>,
+    pub(super) recorder: Arc<CallRecorder>,
     pub(super) attempts: Arc<UnauthenticatedAttempts>,
     pub(super) ids: RequestIdGenerator,
-    pub(super) meter: Arc<dyn Meter>,
     pub(super) rules: EgressRules,
     /// The trusted proxies in front of the gateway.
     pub(super) trusted: TrustedProxies,
-    /// Tracks the running calls.
-    pub(super) requests: TaskTracker,
     pub(super) stalled_clients: StalledClientTimeout,
     /// The memory budget for copies of request bodies.
     pub(super) copies: CopyBudget,
@@ -58,7 +68,7 @@ pub(super) struct ProxyHandler {
 
 /// The answer of SuperOffice to a call.
 struct UpstreamAnswer {
-    sent: EgressResponse,
+    upstream: WebApiResponse,
     method: Method,
     /// The links to rewrite in the body, if the caller requested it.
     links: Option<LinkRewriter>,
@@ -66,67 +76,59 @@ struct UpstreamAnswer {
 
 impl ProxyHandler {
     /// Answers a request.
-    pub(super) async fn proxy(
-        self: Arc<Self>,
-        peer: Peer,
-        request: Request<RequestBody>,
-    ) -> Response<Body> {
+    pub(super) async fn proxy(&self, peer: Peer, request: Request<RequestBody>) -> Response<Body> {
         let client = client_address(&self.trusted, peer.address, request.headers());
-        let (peer, duplicate) = match client {
+        let (peer, conflict) = match client {
             Ok(address) => (peer.with_address(address), None),
-            Err(twice) => (peer, Some(twice)),
+            Err(conflict) => (peer, Some(conflict)),
         };
         let request_id = self.ids.for_request(request.headers());
-        let watched = (request.version() == Version::HTTP_2).then_some(&self.stalled_clients);
-        let method = method_label(request.method());
-        let trace_id = trace_id(request.headers());
+        let stalled_clients =
+            (request.version() == Version::HTTP_2).then_some(&self.stalled_clients);
         let mut record = CallRecord::begin(
-            Arc::clone(&self),
+            Arc::clone(&self.recorder),
             peer.clone(),
             Arc::clone(&request_id),
-            trace_id,
-            method,
+            trace_id(request.headers()),
+            method_label(request.method()),
         );
-        let answered = async {
-            match duplicate {
-                Some(twice) => Err(Problem::new(Reason::InvalidArgument, twice.to_string()).into()),
-                None => self.forward(&peer, request, &mut record).await,
+        let forwarded = match conflict {
+            Some(conflict) => {
+                Err(Problem::new(Reason::InvalidArgument, conflict.to_string()).into())
             }
+            None => self.forward_or_cut_off(&peer, request, &mut record).await,
         };
-        let work = AssertUnwindSafe(Box::pin(answered));
-        let called = tokio::select! {
+        let answered = match forwarded {
+            Ok(UpstreamAnswer { upstream, method, links }) => {
+                pass_back(upstream, &method, links.as_ref(), stalled_clients, record).await
+            }
+            Err(failure) => Err((failure, record)),
+        };
+        let mut answer = answered.unwrap_or_else(|(failure, record)| fail(failure, record));
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        answer
+    }
+
+    /// Forwards a request. Returns a failure if the handler panics, or the shutdown ends the call.
+    async fn forward_or_cut_off(
+        &self,
+        peer: &Peer,
+        request: Request<RequestBody>,
+        record: &mut CallRecord,
+    ) -> Result<UpstreamAnswer, Failure> {
+        let request_id = Arc::clone(&record.request_id);
+        let work = AssertUnwindSafe(Box::pin(self.forward(peer, request, record)));
+        tokio::select! {
             biased;
-            called = work.catch_unwind() => called.unwrap_or_else(|panic| {
+            forwarded = work.catch_unwind() => forwarded.unwrap_or_else(|panic| {
                 let (request_id, panic) = (&*request_id, panic_message(&*panic));
                 tracing::error!(request_id, panic, "a handler panicked");
                 Err(Problem::new(Reason::Internal, "internal error").into())
             }),
             () = self.cut_off.cancelled() => Err(shutting_down()),
-        };
-        let answered = match called {
-            Ok(UpstreamAnswer { sent, method, links }) => {
-                pass_back(sent, &method, links.as_ref(), watched, record).await
-            }
-            Err(failure) => Err((failure, record)),
-        };
-        let mut answer = answered.unwrap_or_else(|(mut failure, mut record)| {
-            if record.outcome_is_unknown {
-                failure.problem = failure.problem.with_unknown_outcome();
-            }
-            let mut answer = failure.problem.clone().into_response();
-            failure.problem.write(&request_id, &mut answer);
-            if failure.problem.reason() == Reason::CallerUnauthenticated {
-                let challenge = HeaderValue::from_static("Bearer");
-                answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            record.set_failure(&failure, answer.status());
-            answer
-        });
-        let headers = answer.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
-            headers.insert(REQUEST_ID, id);
         }
-        answer
     }
 
     async fn forward(
@@ -135,62 +137,111 @@ impl ProxyHandler {
         request: Request<RequestBody>,
         record: &mut CallRecord,
     ) -> Result<UpstreamAnswer, Failure> {
-        let head_problem = request.extensions().get::<HeadProblem>().copied();
+        let (head, body) = request.into_parts();
+        let caller = self.authenticate(peer, &head, record).await?;
+        let (call, rewrites_links) = self.authorize(&caller, &head, record).await?;
+        if let Some(charge) = head.extensions.get::<Arc<RequestCharge>>() {
+            charge.permit();
+        }
+        let headers = with_gateway_headers(head.headers, &record.request_id, rewrites_links);
+        let mut upstream = self.send(&call, headers, body, record).await?;
+        let public_uri = self.rules.public_uri.as_deref().unwrap_or_default();
+        let has_links = rewrites_links || LinkRewriter::has_links(&upstream.response.headers);
+        let links = has_links.then(|| LinkRewriter::new(public_uri, call.tenant(), &upstream.uri));
+        if let Some(links) = &links {
+            links.rewrite_headers(&mut upstream.response.headers);
+        }
+        let links = links.filter(|_| rewrites_links);
+        Ok(UpstreamAnswer { upstream, method: head.method, links })
+    }
+
+    /// Authenticates the caller. Refuses a request with an invalid head.
+    async fn authenticate(
+        &self,
+        peer: &Peer,
+        head: &Parts,
+        record: &mut CallRecord,
+    ) -> Result<Caller, Failure> {
+        let head_problem = head.extensions.get::<HeadProblem>().copied();
         match head_problem {
-            None => check_shape(&request)?,
+            None => check_shape(head)?,
             // Refused first, because verifying the token costs more than this answer.
             Some(problem @ HeadProblem::Overloaded) => return Err(Problem::from(problem).into()),
             Some(_) => {}
         }
-        let caller = match (self.admit(peer, request.headers()).await, head_problem) {
-            (Ok(caller), _) => caller,
-            // The credential may be in the part of the head that could not be parsed.
-            (Err(AdmissionError::Unauthenticated(_)), Some(problem))
-                if problem.may_hide_credential() =>
-            {
-                self.attempts.count_address(peer.address);
-                return Err(Problem::from(problem).into());
+        let presented = PresentedCredentials {
+            bearer: Bearer::from_forwarded_call(&head.headers),
+            certificate: peer.certificate.as_deref(),
+        };
+        let caller = match self.access.admit(&presented, peer.address).await {
+            Ok(caller) => caller,
+            Err(not_admitted) => {
+                if let Some(caller) = not_admitted.caller() {
+                    record.set_caller(caller.clone());
+                }
+                if not_admitted.is_failed_attempt() {
+                    self.attempts.count_address(peer.address);
+                }
+                // The credential may be in the part of the head that could not be parsed.
+                let hidden = head_problem.filter(|problem| problem.may_hide_credential());
+                return Err(match (not_admitted, hidden) {
+                    (AdmissionError::Unauthenticated(_), Some(problem)) => {
+                        Problem::from(problem).into()
+                    }
+                    (not_admitted, _) => not_admitted.into(),
+                });
             }
-            (Err(not_admitted), _) => return Err(self.reject(peer, record, not_admitted)),
         };
         record.set_caller(caller.clone());
-        if let Some(problem) = head_problem {
-            return Err(Problem::from(problem).into());
+        match head_problem {
+            Some(problem) => Err(Problem::from(problem).into()),
+            None => Ok(caller),
         }
-        let ProxyRequest { tenant, path, actor, reason, rewrite_links } =
-            ProxyRequest::read(&request)?;
+    }
+
+    /// Authorizes the call. Returns it, and whether the caller requests rewritten links.
+    async fn authorize(
+        &self,
+        caller: &Caller,
+        head: &Parts,
+        record: &mut CallRecord,
+    ) -> Result<(AuthorizedCall, bool), Failure> {
+        let ProxyRequest { tenant, path, actor, reason, rewrite_links } = ProxyRequest::read(head)?;
         record.caller_reason = reason;
-        let public_uri = self.rules.public_uri.as_deref();
-        if rewrite_links && public_uri.is_none() {
+        if rewrite_links && self.rules.public_uri.is_none() {
             let detail = "Gateway-Rewrite-Links: egress.public_uri of the gateway's configuration is missing";
             return Err(Problem::new(Reason::InvalidArgument, detail).into());
         }
-        let somebody = self.access.may_act_as_any_person(&caller, &tenant);
-        let chosen = self.egress.resolve_actor(&tenant, actor, somebody).await?;
-        let method = request.method().clone();
-        let call = RequestedCall { target: tenant.clone(), method: method.clone(), path };
-        let acting = match self.access.authorize_web_api_call(&caller, call, chosen) {
-            Ok(acting) => acting,
-            Err(not_acting) => {
-                record.write_refused(&not_acting).await?;
-                return Err(not_acting.into());
+        let may_act_as_some_person = self.access.may_act_as_some_person(caller, &tenant);
+        let actor = self.egress.resolve_actor(&tenant, actor, may_act_as_some_person).await?;
+        let call = RequestedCall { target: tenant, method: head.method.clone(), path };
+        match self.access.authorize_web_api_call(caller, call, actor) {
+            Ok(call) => Ok((call, rewrite_links)),
+            Err(refused) => {
+                record.write_refused(&refused).await?;
+                Err(refused.into())
             }
-        };
-        if let Some(undecided) = request.extensions().get::<Arc<RequestCharge>>() {
-            undecided.permit();
         }
-        let pending = record.write_permitted(&acting)?;
-        let (parts, incoming) = request.into_parts();
-        let cut = BodyError::default();
-        let body = prepare_body(incoming, self.rules.max_body_bytes, &cut, &self.copies).await?;
-        let headers = with_gateway_headers(parts.headers, &record.request_id, rewrite_links);
-        let safe = matches!(method, Method::GET | Method::HEAD);
-        let mut pending = Some(pending);
+    }
+
+    /// Sends a permitted call to SuperOffice. Commits its audit event before any part of the answer is sent.
+    async fn send(
+        &self,
+        call: &AuthorizedCall,
+        headers: HeaderMap,
+        body: RequestBody,
+        record: &mut CallRecord,
+    ) -> Result<WebApiResponse, Failure> {
+        let mut pending = Some(record.write_permitted(call)?);
+        let body_error = BodyError::default();
+        let max_bytes = self.rules.max_body_bytes;
+        let body = prepare_body(body, max_bytes, &body_error, &self.copies).await?;
+        let safe = matches!(*call.method(), Method::GET | Method::HEAD);
         // An unsafe call is audited before it runs. Otherwise it could run and then fail because of the audit trail.
         if !safe && let Some(pending) = pending.take() {
             pending.committed().await?;
         }
-        let sending = EgressRequest { headers, body, max_wait: self.rules.timeout };
+        let request = EgressRequest { headers, body, max_wait: self.rules.timeout };
         let mut on_progress = |progress: SendProgress<'_>| match progress {
             SendProgress::Sending(id) => {
                 record.set_credential(id);
@@ -198,58 +249,30 @@ impl ProxyHandler {
             }
             SendProgress::DidNotRun => record.outcome_is_unknown = false,
         };
-        let sent = self.egress.send(&acting, sending, &mut on_progress).await;
-        // Committed before any part of the answer is sent.
+        let upstream = self.egress.send(call, request, &mut on_progress).await;
         if let Some(pending) = pending {
             pending.committed().await?;
         }
-        let mut sent = match (sent, cut.get()) {
-            (Ok(sent), _) => sent,
-            (Err(_), Some(problem)) => return Err(problem.clone().into()),
-            (Err(error), None) => return Err(error.into()),
-        };
-        let links = || LinkRewriter::new(public_uri.unwrap_or_default(), &tenant, &sent.uri);
-        let links = (rewrite_links || LinkRewriter::has_links(&sent.response.headers)).then(links);
-        if let Some(links) = &links {
-            links.rewrite_headers(&mut sent.response.headers);
-        }
-        Ok(UpstreamAnswer { sent, method, links: links.filter(|_| rewrite_links) })
+        upstream.map_err(|error| match body_error.get() {
+            Some(problem) => problem.clone().into(),
+            None => error.into(),
+        })
     }
+}
 
-    /// Authenticates the caller. `Proxy-Authorization` comes first, because some client libraries always set
-    /// `Authorization`.
-    async fn admit(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, AdmissionError> {
-        let name = if headers.contains_key(header::PROXY_AUTHORIZATION) {
-            header::PROXY_AUTHORIZATION
-        } else {
-            header::AUTHORIZATION
-        };
-        let values = headers.get_all(name);
-        let presented = PresentedCredentials {
-            bearer: Bearer::from_values(values.iter().map(HeaderValue::as_bytes)),
-            certificate: peer.certificate.as_deref(),
-        };
-        self.access.admit(&presented, peer.address).await
+/// Turns a failure into an answer, and records it.
+fn fail(mut failure: Failure, mut record: CallRecord) -> Response<Body> {
+    if record.outcome_is_unknown {
+        failure.problem = failure.problem.with_unknown_outcome();
     }
-
-    fn reject(
-        &self,
-        peer: &Peer,
-        record: &mut CallRecord,
-        not_admitted: AdmissionError,
-    ) -> Failure {
-        match &not_admitted {
-            AdmissionError::OverQuota { caller, .. } => record.set_caller(caller.clone()),
-            AdmissionError::Unauthenticated(_)
-            | AdmissionError::CertificateNotTrusted
-            | AdmissionError::TooManyRefusals(_) => {
-                self.attempts.count_address(peer.address);
-            }
-            // The caller may be valid, so this does not count as a failed attempt.
-            AdmissionError::KeysUnavailable { .. } => {}
-        }
-        not_admitted.into()
+    let mut answer = failure.problem.clone().into_response();
+    failure.problem.write(&record.request_id, &mut answer);
+    if failure.problem.reason() == Reason::CallerUnauthenticated {
+        let challenge = HeaderValue::from_static("Bearer");
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
+    record.set_failure(&failure, answer.status());
+    answer
 }
 
 fn shutting_down() -> Failure {

@@ -8,17 +8,17 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{Method, Version, header};
+use axum::http::{Method, Version, header, request::Parts};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use hyper::{Request, body::Body as HttpBody};
+use hyper::body::Body as HttpBody;
 use tokio::time::timeout;
 
 use crate::{
     access::is_web_api_method,
     broker::{GatewayHeaders, method_override},
     domain::{ActorSelector, ApiPath, AuditText, Reason, TenantName},
-    http::{connections::RequestBody, problem::Problem},
+    http::{http_server::RequestBody, problem::Problem},
     ports::{ApiBody, BodyCopy, CopyBudget, MAX_COPY_BYTES},
 };
 
@@ -47,9 +47,9 @@ pub(super) struct ProxyRequest {
 pub(super) type BodyError = Arc<OnceLock<Problem>>;
 
 /// Refuses requests that are not plain requests to this server.
-pub(super) fn check_shape(request: &Request<RequestBody>) -> Result<(), Problem> {
+pub(super) fn check_shape(head: &Parts) -> Result<(), Problem> {
     let bad = |detail: &'static str| Err(Problem::new(Reason::InvalidArgument, detail));
-    let (method, headers) = (request.method(), request.headers());
+    let Parts { method, uri, version, headers, .. } = head;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         let detail = "CONNECT and TRACE are not supported: this is not an open proxy";
         return Err(Problem::new(Reason::Unimplemented, detail));
@@ -59,15 +59,15 @@ pub(super) fn check_shape(request: &Request<RequestBody>) -> Result<(), Problem>
             "the method must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS, in upper case",
         );
     }
-    if request.version() < Version::HTTP_2 {
-        if request.uri().scheme().is_some() || request.uri().authority().is_some() {
+    if *version < Version::HTTP_2 {
+        if uri.scheme().is_some() || uri.authority().is_some() {
             return bad(
                 "the request line must contain a path, not an absolute URI: set the base address of your client \
                  to the gateway's instead of using it as a proxy",
             );
         }
         let hosts = headers.get_all(header::HOST).iter().count();
-        if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
+        if hosts > 1 || hosts == 0 && *version == Version::HTTP_11 {
             return bad("the request must have exactly one Host header");
         }
     }
@@ -82,17 +82,17 @@ pub(super) fn check_shape(request: &Request<RequestBody>) -> Result<(), Problem>
 
 impl ProxyRequest {
     /// Reads the target and the gateway's own headers.
-    pub(super) fn read(request: &Request<RequestBody>) -> Result<Self, Problem> {
-        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    pub(super) fn read(head: &Parts) -> Result<Self, Problem> {
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let (tenant, rest) = split_target(target).ok_or_else(|| invalid_path(target))?;
         let path = ApiPath::parse(rest).map_err(|error| invalid("path", &error))?;
-        let headers = request.headers();
-        if let Some(name) = method_override(request.method(), headers) {
+        if let Some(name) = method_override(&head.method, &head.headers) {
             let problem = "method overrides are not supported: send the request with that method instead of POST";
             return Err(invalid(name, &problem));
         }
         let GatewayHeaders { actor, reason, rewrite_links } =
-            GatewayHeaders::read(headers).map_err(|problem| invalid(problem.name(), &problem))?;
+            GatewayHeaders::read(&head.headers)
+                .map_err(|problem| invalid(problem.name(), &problem))?;
         Ok(Self { tenant, path, actor, reason: reason.into(), rewrite_links })
     }
 }
@@ -120,23 +120,23 @@ fn invalid(field: &str, problem: &dyn std::fmt::Display) -> Problem {
 }
 
 /// Returns the body for forwarding. A small body is buffered. Others are streamed, with a copy if the length is
-/// unknown. `cut` later contains the reason if the body ended early.
+/// unknown. `body_error` later contains the reason if the body ended early.
 pub(super) async fn prepare_body(
     body: RequestBody,
-    most: Option<u64>,
-    cut: &BodyError,
+    max_bytes: Option<u64>,
+    body_error: &BodyError,
     copies: &CopyBudget,
 ) -> Result<ApiBody, Problem> {
     let length = body.size_hint().exact();
-    if let (Some(length), Some(most)) = (length, most)
-        && length > most
+    if let (Some(length), Some(max_bytes)) = (length, max_bytes)
+        && length > max_bytes
     {
         return Err(too_large());
     }
     if body.is_end_stream() {
         return Ok(ApiBody::Whole(Bytes::new()));
     }
-    let parts = body_stream(body, most.unwrap_or(u64::MAX), Arc::clone(cut));
+    let parts = body_stream(body, max_bytes.unwrap_or(u64::MAX), Arc::clone(body_error));
     match length {
         Some(length) if length <= BUFFERED_BYTES => {
             let whole = parts.try_fold(BytesMut::new(), async |mut whole, part| {
@@ -144,7 +144,7 @@ pub(super) async fn prepare_body(
                 Ok(whole)
             });
             let whole = timeout(BUFFER_TIMEOUT, whole).await.map_err(|_| too_slow())?;
-            let whole = whole.map_err(|_| cut.get().cloned().unwrap_or_else(ended_early))?;
+            let whole = whole.map_err(|_| body_error.get().cloned().unwrap_or_else(ended_early))?;
             Ok(ApiBody::Whole(whole.freeze()))
         }
         Some(_) => Ok(ApiBody::Stream { parts, length, copy: None }),
@@ -155,29 +155,36 @@ pub(super) async fn prepare_body(
     }
 }
 
-fn body_stream<B>(body: B, most: u64, cut: BodyError) -> BoxStream<'static, io::Result<Bytes>>
+fn body_stream<B>(
+    body: B,
+    max_bytes: u64,
+    body_error: BodyError,
+) -> BoxStream<'static, io::Result<Bytes>>
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
 {
-    let parts = stream::try_unfold((body, most, cut), async |(mut body, left, cut)| {
-        let end = |problem: Problem| {
-            let _ = cut.set(problem);
-            Err(io::ErrorKind::UnexpectedEof.into())
-        };
-        loop {
-            let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-            let part = match timeout(PART_TIMEOUT, frame).await {
-                Err(_) => return end(too_slow()),
-                Ok(Some(Err(_))) => return end(ended_early()),
-                Ok(None) => return Ok(None),
-                Ok(Some(Ok(frame))) => frame.into_data(),
+    let parts =
+        stream::try_unfold((body, max_bytes, body_error), async |(mut body, left, body_error)| {
+            let end = |problem: Problem| {
+                let _ = body_error.set(problem);
+                Err(io::ErrorKind::UnexpectedEof.into())
             };
-            // Web API calls have no trailers.
-            let Ok(part) = part else { continue };
-            let Some(left) = left.checked_sub(part.len() as u64) else { return end(too_large()) };
-            return Ok(Some((part, (body, left, cut))));
-        }
-    });
+            loop {
+                let frame = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+                let part = match timeout(PART_TIMEOUT, frame).await {
+                    Err(_) => return end(too_slow()),
+                    Ok(Some(Err(_))) => return end(ended_early()),
+                    Ok(None) => return Ok(None),
+                    Ok(Some(Ok(frame))) => frame.into_data(),
+                };
+                // Web API calls have no trailers.
+                let Ok(part) = part else { continue };
+                let Some(left) = left.checked_sub(part.len() as u64) else {
+                    return end(too_large());
+                };
+                return Ok(Some((part, (body, left, body_error))));
+            }
+        });
     parts.boxed()
 }
 
@@ -227,21 +234,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_without_progress_times_out() {
-        let cut = BodyError::default();
-        let mut parts = body_stream(silent(), 5, Arc::clone(&cut));
+        let body_error = BodyError::default();
+        let mut parts = body_stream(silent(), 5, Arc::clone(&body_error));
         let begin = tokio::time::Instant::now();
         assert_eq!(parts.try_next().await.unwrap().unwrap(), "12345");
         parts.try_next().await.unwrap_err();
         assert!((PART_TIMEOUT..2 * PART_TIMEOUT).contains(&begin.elapsed()));
-        assert_eq!(cut.get().unwrap().reason(), Reason::DeadlineExceeded);
+        assert_eq!(body_error.get().unwrap().reason(), Reason::DeadlineExceeded);
     }
 
     #[tokio::test]
     async fn a_body_without_a_length_is_cut_off_at_the_limit() {
-        let cut = BodyError::default();
-        let mut parts = body_stream(silent(), 4, Arc::clone(&cut));
+        let body_error = BodyError::default();
+        let mut parts = body_stream(silent(), 4, Arc::clone(&body_error));
         parts.try_next().await.unwrap_err();
-        assert_eq!(cut.get().unwrap().reason(), Reason::ResponseTooLarge);
+        assert_eq!(body_error.get().unwrap().reason(), Reason::ResponseTooLarge);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use tokio::time::sleep;
 
 use crate::ports::SendError;
 
-/// The interval of the checks. The answer of a client that reads nothing between two checks is dropped.
+/// The interval of the checks. The answer of a client that reads nothing between two checks is dropped. The first check
+/// of an answer only records its number of polls, because the answer may be new.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 type Stream = BoxStream<'static, Result<Bytes, SendError>>;
@@ -31,14 +32,17 @@ pub(super) struct ResponseBody {
     waits_for_upstream: AtomicBool,
 }
 
-/// The answers that are checked, each with its number of polls at the last check.
+/// The answers that are checked, each with its number of polls at the last check, if there was one.
 #[derive(Default)]
-pub(super) struct StalledClientTimeout(Mutex<Vec<(Weak<ResponseBody>, u64)>>);
+pub(super) struct StalledClientTimeout(Mutex<Vec<(Weak<ResponseBody>, Option<u64>)>>);
 
 impl ResponseBody {
     pub(super) fn new(stream: Stream) -> Arc<Self> {
-        let (asked, waits) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { stream: Mutex::new(Some(stream)), polls: asked, waits_for_upstream: waits })
+        Arc::new(Self {
+            stream: Mutex::new(Some(stream)),
+            polls: AtomicU64::new(0),
+            waits_for_upstream: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn poll_next(
@@ -59,7 +63,7 @@ impl ResponseBody {
 impl StalledClientTimeout {
     /// Adds an answer to the checks.
     pub(super) fn watch(&self, parts: &Arc<ResponseBody>) {
-        lock(&self.0).push((Arc::downgrade(parts), 0));
+        lock(&self.0).push((Arc::downgrade(parts), None));
     }
 
     /// Runs the checks. Never returns.
@@ -68,9 +72,9 @@ impl StalledClientTimeout {
             sleep(CHECK_INTERVAL).await;
             lock(&self.0).retain_mut(|(parts, seen)| {
                 let Some(parts) = parts.upgrade() else { return false };
-                let asked = parts.polls.load(Ordering::Relaxed);
-                let moves = std::mem::replace(seen, asked) != asked;
-                if moves || parts.waits_for_upstream.load(Ordering::Relaxed) {
+                let polls = parts.polls.load(Ordering::Relaxed);
+                let has_progress = seen.replace(polls) != Some(polls);
+                if has_progress || parts.waits_for_upstream.load(Ordering::Relaxed) {
                     return true;
                 }
                 lock(&parts.stream).take();
@@ -100,29 +104,44 @@ mod tests {
         ResponseBody::new(stream::repeat_with(|| Ok(Bytes::from_static(b"x"))).boxed())
     }
 
-    async fn in_time<T>(standstill: &StalledClientTimeout, work: impl Future<Output = T>) -> T {
+    async fn in_time<T>(
+        stalled_clients: &StalledClientTimeout,
+        work: impl Future<Output = T>,
+    ) -> T {
         tokio::select! {
             done = work => done,
-            () = standstill.run() => unreachable!(),
+            () = stalled_clients.run() => unreachable!(),
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn drops_the_answer_of_a_client_that_reads_nothing() {
-        let (standstill, parts) = (StalledClientTimeout::default(), endless());
-        standstill.watch(&parts);
+        let (stalled_clients, parts) = (StalledClientTimeout::default(), endless());
+        stalled_clients.watch(&parts);
         assert!(next(&parts).await.unwrap().is_ok());
-        in_time(&standstill, sleep(3 * CHECK_INTERVAL)).await;
+        in_time(&stalled_clients, sleep(3 * CHECK_INTERVAL)).await;
         assert!(lock(&parts.stream).is_none());
         assert!(next(&parts).await.unwrap().is_err());
     }
 
     #[tokio::test(start_paused = true)]
+    async fn keeps_an_answer_that_began_just_before_a_check() {
+        let (stalled_clients, parts) = (StalledClientTimeout::default(), endless());
+        let work = async {
+            sleep(CHECK_INTERVAL.saturating_sub(Duration::from_millis(10))).await;
+            stalled_clients.watch(&parts);
+            sleep(Duration::from_millis(20)).await;
+            assert!(next(&parts).await.unwrap().is_ok());
+        };
+        in_time(&stalled_clients, work).await;
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn keeps_answers_of_slow_clients_and_of_a_slow_upstream() {
-        let (standstill, slow) = (StalledClientTimeout::default(), endless());
+        let (stalled_clients, slow) = (StalledClientTimeout::default(), endless());
         let silent = ResponseBody::new(stream::pending().boxed());
-        standstill.watch(&slow);
-        standstill.watch(&silent);
+        stalled_clients.watch(&slow);
+        stalled_clients.watch(&silent);
         let work = async {
             for _ in 0..10 {
                 sleep(CHECK_INTERVAL / 2).await;
@@ -135,15 +154,15 @@ mod tests {
                 () = work => {}
             }
         };
-        in_time(&standstill, waiting).await;
+        in_time(&stalled_clients, waiting).await;
         assert!(lock(&silent.stream).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn forgets_answers_that_have_ended() {
-        let standstill = StalledClientTimeout::default();
-        standstill.watch(&endless());
-        in_time(&standstill, sleep(2 * CHECK_INTERVAL)).await;
-        assert!(lock(&standstill.0).is_empty());
+        let stalled_clients = StalledClientTimeout::default();
+        stalled_clients.watch(&endless());
+        in_time(&stalled_clients, sleep(2 * CHECK_INTERVAL)).await;
+        assert!(lock(&stalled_clients.0).is_empty());
     }
 }

@@ -5,7 +5,7 @@ mod static_table;
 
 use std::collections::VecDeque;
 
-use super::MAX_HEAD_BYTES;
+use super::limits::MAX_HEAD_BYTES;
 
 /// The default size of the dynamic table (RFC 9113, section 6.5.2).
 const TABLE_BYTES: usize = 4096;

@@ -8,8 +8,9 @@ use std::mem::MaybeUninit;
 use axum::http::Method;
 
 use super::{
-    MAX_HEAD_BYTES, MAX_HEADER_LINES, Output,
     chunked::{Chunked, Progress},
+    limits::{MAX_HEAD_BYTES, MAX_HEADER_LINES},
+    output::Output,
     problem::HeadProblem,
     target::{self, TargetDecision},
 };

@@ -4,9 +4,11 @@
 //! block of the connection is rewritten with literals, which need no table.
 
 use super::{
-    MAX_READY_BYTES, Output,
     fields::{are_trailers, check_head, write, write_malformed, write_replacement},
     hpack::{Decoder, Fields},
+    limits::MAX_READY_BYTES,
+    output::Output,
+    problem::HeadProblem,
     target::TargetDecision,
 };
 
@@ -183,7 +185,7 @@ impl Http2 {
         missing
     }
 
-    /// Holds bytes of a frame without spare capacity, because unauthenticated clients may keep many frames incomplete.
+    /// Holds bytes of a frame without spare capacity, because unauthorized clients may keep many frames incomplete.
     fn hold(&mut self, bytes: &[u8]) {
         self.held.reserve_exact(bytes.len());
         self.held.extend_from_slice(bytes);
@@ -279,7 +281,7 @@ impl Http2 {
             match check_head(&self.fields, block.ends_stream) {
                 TargetDecision::Refuse(problem) => Some(write_replacement(&self.fields, problem)),
                 _ if block.depends_on_itself => {
-                    Some(write_replacement(&self.fields, super::HeadProblem::Malformed))
+                    Some(write_replacement(&self.fields, HeadProblem::Malformed))
                 }
                 TargetDecision::Keep => None,
                 TargetDecision::Replace(path) => Some(write(&self.fields, Some(&path))),

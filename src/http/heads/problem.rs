@@ -6,7 +6,7 @@ use axum::http::{StatusCode, Uri};
 
 use crate::{domain::Reason, http::problem::Problem};
 
-/// The time after which undecided requests have released most of their memory.
+/// The time after which unauthorized requests have released most of their memory.
 const OVERLOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The reason why a request is refused because of its head, or before its head is checked.
@@ -24,7 +24,7 @@ pub(in crate::http) enum HeadProblem {
     TransferCoding,
     /// The head is not valid HTTP.
     Malformed,
-    /// The memory budget of undecided requests is exhausted. The head may be valid.
+    /// The memory budget of unauthorized requests is exhausted. The head may be valid.
     Overloaded,
 }
 

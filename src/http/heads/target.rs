@@ -2,7 +2,7 @@
 
 use axum::http::{Uri, uri::PathAndQuery};
 
-use super::problem::HeadProblem;
+use super::{limits::MAX_HEAD_BYTES, problem::HeadProblem};
 
 /// The decision on a target.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,8 +73,7 @@ fn check_target(target: &[u8], is_accepted: impl Fn(&[u8]) -> bool) -> TargetDec
     let replaced = (encode || encode_high).then(|| percent_encoded(target, encode_high));
     let new = replaced.as_deref().unwrap_or(target);
     // Fast path: a target that starts with a slash and has no other special characters is valid.
-    let is_path =
-        new.starts_with(b"/") && (encode_high || !high) && new.len() <= super::MAX_HEAD_BYTES;
+    let is_path = new.starts_with(b"/") && (encode_high || !high) && new.len() <= MAX_HEAD_BYTES;
     match (is_path || is_accepted(new), replaced) {
         (false, _) => TargetDecision::Refuse(HeadProblem::Target),
         (true, None) => TargetDecision::Keep,

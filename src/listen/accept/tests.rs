@@ -61,14 +61,14 @@ fn server_at(
     let address = listener.local_addr().unwrap();
     let (sender, opened) = mpsc::channel(1);
     let stop = CancellationToken::new();
-    let (name, tls, strangers) = ("test", tls.map(Arc::new), 64);
+    let (name, tls, unauthorized_connections) = ("test", tls.map(Arc::new), 64);
     let acceptor = Acceptor {
         name,
         protocol,
         listener,
         tls,
         proxies,
-        strangers,
+        unauthorized_connections,
         intake: Arc::default(),
         stop: stop.clone(),
     };

@@ -354,7 +354,7 @@ pub(in crate::store) async fn deletes_an_access_token_only_by_its_id(place: &dyn
     assert!(to_spend(&*store, &grant.name).await.is_some());
 }
 
-pub(in crate::store) async fn only_a_later_lease_proves_an_unproven_grant(
+pub(in crate::store) async fn only_a_later_lease_confirms_an_unconfirmed_grant(
     place: &dyn StoreLocation,
 ) {
     let (store, grant) = granted(place).await;
@@ -362,7 +362,7 @@ pub(in crate::store) async fn only_a_later_lease_proves_an_unproven_grant(
     let other = consent(&*store, &cust1(), 6, "x").await.grant;
     let early = lease(&*store, &grant.name, 40).await;
     assert!(intend(&*store, &grant, &early, 1).await);
-    assert_eq!(store.mark_all_unproven(&cust1()).await.unwrap(), 2);
+    assert_eq!(store.mark_all_unconfirmed(&cust1()).await.unwrap(), 2);
     assert_eq!(stored_access_token(&*store, &grant.name).await, None);
     let doubted = Grant { identity_unconfirmed: true, version: fresh.version + 1, ..fresh };
     assert_eq!(read(&*store, &grant.name).await.as_ref(), Some(&doubted));

@@ -29,7 +29,7 @@ const READERS: u32 = 3;
 /// The number of pages (4 MiB) at which the write-ahead log is written back to the file; SQLite's default.
 const CHECKPOINT_PAGES: &str = "1000";
 
-/// The size in bytes to which the log is truncated at a checkpoint after a burst.
+/// The size in bytes to which the WAL is truncated at a checkpoint after a burst.
 const LOG_SIZE_LIMIT: &str = "67108864";
 
 /// An open SQLite file with the newest schema.
@@ -51,7 +51,10 @@ impl SqliteFile {
         let identity = FileIdentity::at(&path)?;
         let mut connection =
             options.connect().await.map_err(|error| OpenError::new(&path, error))?;
-        schema::prepare(&path, &mut connection).await?;
+        if let Err(error) = schema::prepare(&path, &mut connection).await {
+            open::close_unusable(connection).await;
+            return Err(error);
+        }
         Self::new(path, identity, options, connection)
     }
 
@@ -126,9 +129,9 @@ impl SqliteFile {
     pub async fn close(&self) {
         let intact = self.files.check().is_ok();
         self.files.close();
-        // Closes readers first, because the last connection to close writes the log back and removes it.
+        // Closes readers first, because the last connection to close writes the WAL back and removes it.
         self.readers.close().await;
-        // The log of a replaced file is not written back, so that nothing is lost if the file is put back. But the log
+        // The WAL of a replaced file is not written back, so that nothing is lost if the file is put back. But the WAL
         // must not stay, because the next start would write it into the new file at the path.
         if intact {
             self.writer.close().await;
@@ -138,7 +141,7 @@ impl SqliteFile {
         self.files.rename_former_log();
     }
 
-    /// Closes without writing the log back, after a read-only inspection. Later calls fail.
+    /// Closes without writing the WAL back, after a read-only inspection. Later calls fail.
     pub async fn close_without_checkpoint(&self) {
         self.files.close();
         self.readers.close().await;

@@ -319,12 +319,12 @@ impl GrantStore for SqliteStore {
         grant_statement(sql::DELETE_REFRESH_TOKEN, name).execute(&mut *transaction).await?;
         grant_statement(sql::DELETE_WITHOUT_TENANT, name).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        // The token is deleted even if the log cannot be emptied now.
+        // The token is deleted even if the WAL cannot be emptied now.
         let _ = writer.truncate_wal().await;
         Ok(Some(grant))
     }
 
-    async fn mark_all_unproven(&self, tenant: &TenantName) -> Result<u64, StoreError> {
+    async fn mark_all_unconfirmed(&self, tenant: &TenantName) -> Result<u64, StoreError> {
         let mut writer = self.file.writer().await?;
         let mut transaction = writer.begin().await?;
         let doubted =

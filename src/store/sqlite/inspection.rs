@@ -9,7 +9,7 @@ use super::{
     SqliteFile,
     file::options,
     files::{FileIdentity, check_access},
-    open::OpenError,
+    open::{OpenError, close_unusable},
     schema::{self, Schema},
 };
 use crate::ports::StoreError;
@@ -55,8 +55,14 @@ impl SqliteFile {
         let identity = FileIdentity::at(&path)?;
         let connected = options.connect().await;
         let mut connection = connected.map_err(|error| OpenError::new(&path, error))?;
-        let schema = schema::inspect(&path, &mut connection).await?;
-        check_access(&path)?;
+        let inspected = schema::inspect(&path, &mut connection).await;
+        let schema = match inspected.and_then(|schema| check_access(&path).map(|()| schema)) {
+            Ok(schema) => schema,
+            Err(error) => {
+                close_unusable(connection).await;
+                return Err(error);
+            }
+        };
         match schema {
             Schema::Older { found, known } => Ok(StoreInspection::Older { found, known }),
             Schema::Current(schema) => {

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sqlx::{Connection as _, SqliteConnection};
+
 use crate::{
     ports::StoreError,
     store::error::{primary_code, sqlite_code},
@@ -134,6 +136,12 @@ pub(super) fn create_private(path: &Path) -> Result<PathBuf, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
         Err(error) => Err(OpenError::from_io(&path, &error)),
     }
+}
+
+/// Closes a file that cannot be used. SQLite then removes its other files, which have the mode of the database.
+pub(super) async fn close_unusable(connection: SqliteConnection) {
+    // The caller reports why the file cannot be used, so an error of the close adds nothing.
+    let _ = connection.close().await;
 }
 
 /// Returns options for files that only the owner may read.

@@ -247,7 +247,7 @@ impl TenantStore for SqliteStore {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        // The tenant is deleted even if the log cannot be emptied now.
+        // The tenant is deleted even if the WAL cannot be emptied now.
         let _ = writer.truncate_wal().await;
         Ok(Deletion::Deleted)
     }

@@ -135,13 +135,13 @@ impl WriterSlot {
 
     pub(super) async fn close(&self) {
         if let Slot::Open(mut connection) = self.take().await {
-            // If a command has the file open too, closing alone would not empty the log. Errors are ignored.
-            let _ = truncate_log(&mut connection).await;
+            // If a command has the file open too, closing alone would not empty the WAL. Errors are ignored.
+            let _ = checkpoint_wal(&mut connection).await;
             let _ = connection.close().await;
         }
     }
 
-    /// Closes without emptying the log.
+    /// Closes without emptying the WAL.
     pub(super) async fn close_without_checkpoint(&self) {
         if let Slot::Open(connection) = self.take().await {
             let _ = connection.close().await;
@@ -171,7 +171,7 @@ impl State {
             Slot::Broken => {}
             Slot::Closed => return Err(StoreError::Unavailable("the store is closed".to_owned())),
         }
-        // The new connection reads before the old one closes: the last one to close would remove the log, and a new log
+        // The new connection reads before the old one closes: the last one to close would remove the WAL, and a new WAL
         // would be another file.
         let fresh = async {
             let mut fresh = options.connect().await?;
@@ -239,20 +239,20 @@ impl Writer<'_> {
         Ok((self.state.replaced << 32) | version)
     }
 
-    /// Writes the log back and empties it, so that deleted data is in neither file. While a long reader (a backup) is
-    /// active, the log stays until it is next emptied, because writes must not wait.
+    /// Writes the WAL back and empties it, so that deleted data is in neither file. While a long reader (a backup) is
+    /// active, the WAL stays until it is next emptied, because writes must not wait.
     pub(super) async fn truncate_wal(&mut self) -> Result<(), StoreError> {
         self.state.no_wait = true;
         let connection = self.connection()?;
         run(connection, "PRAGMA busy_timeout = 0").await?;
-        truncate_log(connection).await?;
+        checkpoint_wal(connection).await?;
         run(connection, RESTORE_BUSY_TIMEOUT).await?;
         self.state.no_wait = false;
         Ok(())
     }
 }
 
-async fn truncate_log(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+async fn checkpoint_wal(connection: &mut SqliteConnection) -> Result<(), StoreError> {
     run(connection, "PRAGMA wal_checkpoint(TRUNCATE)").await
 }
 

@@ -26,7 +26,7 @@ use crate::{
     outbound::{Network, NetworkOptions},
     ports::{ManualClock, Random, SignError, Signer},
     superoffice::{
-        Client, ClientOptions, Credentials, LoginHost,
+        Client, ClientOptions, Credentials, LoginHost, Registration,
         id_token::tests::{EXPECTED, NOW, claims, signed},
     },
 };

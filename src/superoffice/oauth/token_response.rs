@@ -10,13 +10,16 @@ use crate::{
     domain::{RefreshToken, VerifiedIdentity, access_token_tenant},
     ports::{ExchangeError, UpstreamError, VerifiedAccess},
     superoffice::{
-        client::{Answer, Profile, RetryPolicy, json_lenient},
+        client::{Answer, RequestLimits, RetryPolicy, json_lenient},
         json_repair::strip_byte_order_mark,
     },
 };
 
-pub(super) const TOKENS: Profile =
-    Profile { name: "oauth/tokens", max_body_bytes: 256 * 1024, retry: RetryPolicy::OnlyIfNotSent };
+pub(super) const TOKENS: RequestLimits = RequestLimits {
+    name: "oauth/tokens",
+    max_body_bytes: 256 * 1024,
+    retry: RetryPolicy::OnlyIfNotSent,
+};
 
 /// The lifetime of an access token without `expires_in`: the shortest documented one, in seconds.
 const DEFAULT_LIFETIME: u64 = 20 * 60;
@@ -63,7 +66,7 @@ enum Seconds {
 }
 
 /// Returns the error of a response, if it is one.
-pub(super) fn exchange_error(profile: Profile, answer: &Answer) -> Option<ExchangeError> {
+pub(super) fn exchange_error(limits: RequestLimits, answer: &Answer) -> Option<ExchangeError> {
     let status = answer.status;
     if status.is_success() {
         return None;
@@ -81,7 +84,7 @@ pub(super) fn exchange_error(profile: Profile, answer: &Answer) -> Option<Exchan
         error => {
             let named = NAMED_ERRORS.iter().find(|name| **name == error);
             let named = named.map_or("and no known error code", |name| name);
-            ExchangeError::Transient(format!("{}: HTTP {status}, {named}", profile.name))
+            ExchangeError::Transient(format!("{}: HTTP {status}, {named}", limits.name))
         }
     })
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    Profile,
+    RequestLimits,
     cell::{BoundedList, Cell, Value},
     invalid, json,
 };
@@ -71,18 +71,18 @@ struct Answer<'a, C, const MAX: usize> {
 
 /// Reads the rows of a response. `None` if it is null, which means that nothing was found.
 pub(super) fn read_rows<C: Columns, const MAX: usize>(
-    profile: Profile,
+    limits: RequestLimits,
     body: &[u8],
 ) -> Result<Option<Rows<'_, C>>, UpstreamError> {
-    let Some(answer) = json::<Option<Answer<'_, C, MAX>>>(profile, body)? else { return Ok(None) };
+    let Some(answer) = json::<Option<Answer<'_, C, MAX>>>(limits, body)? else { return Ok(None) };
     if answer.message.is_some() {
-        return Err(invalid(profile, "an error in place of rows"));
+        return Err(invalid(limits, "an error in place of rows"));
     }
-    let rows = answer.value.ok_or_else(|| invalid(profile, "no rows"))?.0;
+    let rows = answer.value.ok_or_else(|| invalid(limits, "no rows"))?.0;
     let more = match answer.next_link.raw() {
         Value::Null => false,
         Value::Text(link) => !link.is_empty(),
-        _ => return Err(invalid(profile, "a next link that is not a string")),
+        _ => return Err(invalid(limits, "a next link that is not a string")),
     };
     Ok(Some(Rows { rows, has_more: more }))
 }

@@ -8,11 +8,11 @@ use super::{
 use crate::{
     domain::{AssociateId, AssociateRecord, AssociateType, DataWarning, Reference},
     ports::{ASSOCIATES_PER_PAGE, AssociatePage, UpstreamError},
-    superoffice::client::{Profile, RetryPolicy},
+    superoffice::client::{RequestLimits, RetryPolicy},
 };
 
-pub(super) const USERS: Profile =
-    Profile { name: "User", max_body_bytes: 8 * 1024 * 1024, retry: RetryPolicy::Idempotent };
+pub(super) const USERS: RequestLimits =
+    RequestLimits { name: "User", max_body_bytes: 8 * 1024 * 1024, retry: RetryPolicy::Idempotent };
 
 /// The maximum number of other groups of an associate.
 const MAX_OTHER_GROUPS: usize = 250;

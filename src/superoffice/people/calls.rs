@@ -8,8 +8,9 @@ use http::{
 };
 
 use super::{
-    ASSOCIATE_COLUMNS, Profile, ROLE_COLUMNS, associates::USERS, groups::GROUPS, read_associates,
-    read_associates_by_id, read_principal, read_roles, read_user_groups, roles::ROLES,
+    ASSOCIATE_COLUMNS, ROLE_COLUMNS, RequestLimits, associates::USERS, groups::GROUPS,
+    read_associates, read_associates_by_id, read_principal, read_roles, read_user_groups,
+    roles::ROLES,
 };
 use crate::{
     domain::{AssociateId, AssociateRecord, ContextIdentifier, Principal, Role, UserGroup},
@@ -70,7 +71,7 @@ impl AssociateQueries for PeopleRequests {
 }
 
 fn get<T>(
-    profile: Profile,
+    limits: RequestLimits,
     path_and_query: &str,
     reader: impl Fn(&[u8]) -> Result<T, UpstreamError> + Send + Sync + 'static,
 ) -> ApiQuery<T> {
@@ -80,12 +81,12 @@ fn get<T>(
     // Returns texts as they are stored, with all their translations.
     headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("*"));
     ApiQuery {
-        what: profile.name,
+        what: limits.name,
         method: Method::GET,
         path_and_query: path_and_query.to_owned(),
         headers,
         body: Bytes::new(),
-        max_body_bytes: profile.max_body_bytes,
+        max_body_bytes: limits.max_body_bytes,
         parser: Box::new(reader),
     }
 }

@@ -1,7 +1,7 @@
 //! The list of user groups, `GET /api/v1/MDOList/usergroup`.
 
 use super::{
-    Profile,
+    RequestLimits,
     archive::{Columns, Row},
     cell::{BoundedList, Cell},
     deduplicate, invalid, json, read_repaired,
@@ -12,7 +12,7 @@ use crate::{
     superoffice::client::RetryPolicy,
 };
 
-pub(super) const GROUPS: Profile = Profile {
+pub(super) const GROUPS: RequestLimits = RequestLimits {
     name: "MDOList/usergroup",
     max_body_bytes: 8 * 1024 * 1024,
     retry: RetryPolicy::Idempotent,

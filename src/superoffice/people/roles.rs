@@ -1,7 +1,7 @@
 //! Rows of `GET /api/v1/Role`, the archive of roles.
 
 use super::{
-    Profile,
+    RequestLimits,
     archive::{Columns, Row, Rows, read_rows},
     deduplicate,
     groups::read_name,
@@ -13,8 +13,8 @@ use crate::{
     superoffice::client::RetryPolicy,
 };
 
-pub(super) const ROLES: Profile =
-    Profile { name: "Role", max_body_bytes: 8 * 1024 * 1024, retry: RetryPolicy::Idempotent };
+pub(super) const ROLES: RequestLimits =
+    RequestLimits { name: "Role", max_body_bytes: 8 * 1024 * 1024, retry: RetryPolicy::Idempotent };
 
 /// The maximum number of roles.
 const MAX_ROLES: usize = 10_000;

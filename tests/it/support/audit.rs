@@ -6,9 +6,7 @@ use jiff::Timestamp;
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tenant_gateway::{
     app::Storage,
-    broker::{
-        CommandTrail, Counters, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules,
-    },
+    audit::{CommandTrail, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules},
     config::Config,
     crypto::SystemRandom,
     domain::{AuditRecord, Decision},
@@ -37,9 +35,9 @@ impl AuditWriter {
             signer: self.storage.audit_signer.clone(),
             clock: self.clock.clone(),
             timer: self.clock.clone(),
-            counters: Arc::<Counters>::default(),
         };
-        let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_mins(1));
+        // The clock advances a second for each event.
+        let (durability, max_wait) = (Durability::BeforeResponse, Duration::from_hours(24));
         let trail = Trail::new(ports, chain.into(), TrailRules { durability, max_wait });
         let work = async {
             let pending: Vec<_> = records

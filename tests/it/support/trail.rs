@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tenant_gateway::{
     app::Storage,
-    broker::Verification,
+    audit::Verification,
     config::Config,
     domain::{AuditChainReport, AuditEvent, AuditRecord},
     ports::{AuditStore as _, StoreHealth as _},

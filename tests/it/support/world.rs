@@ -9,7 +9,10 @@ use std::{
 };
 
 use superoffice_sandbox as sandbox;
-use superoffice_sandbox::Sandbox;
+use superoffice_sandbox::{
+    Sandbox,
+    people::{Associate, People, Person},
+};
 use tenant_gateway::{
     app::{Gateway, Running, Runtime, ShutdownOutcome, StartError},
     config::Config,
@@ -68,6 +71,33 @@ impl World {
         let mut world = Self::with_files(options).await;
         world.start().await.unwrap();
         world
+    }
+
+    /// Starts an environment with a login time-out of 1.5 s, for faults that cause time-outs.
+    pub(crate) async fn with_short_timeout() -> Self {
+        let extra_config = "[login]\ntimeout = \"1500ms\"".to_owned();
+        Self::with(Options { extra_config, ..Default::default() }).await
+    }
+
+    /// Adds a user to a tenant. The user can sign in.
+    pub(crate) fn add_user(&self, tenant: &str, id: u32, user_name: &str, role_id: u32) {
+        let associate = Associate {
+            id,
+            name: format!("U{id}"),
+            user_name: user_name.to_owned(),
+            person_id: id,
+            group_id: 2,
+            role_id,
+            can_login: true,
+            ..Associate::default()
+        };
+        let person = Person { id, email: user_name.to_owned(), ..Person::default() };
+        let change = |people: &mut People| {
+            people.associates.insert(id, associate);
+            people.persons.insert(id, person);
+            Ok(())
+        };
+        self.sandbox.change_people(tenant, change).unwrap();
     }
 
     /// Prepares an environment without starting its gateway.

@@ -99,16 +99,8 @@ pub(super) fn continue_sign_in(
             [] => return page::error(platform, StatusCode::FORBIDDEN, NO_ACCESS),
             [(only, _)] => only.clone(),
             tenants => {
-                let choices: Vec<SelectOption> = tenants
-                    .iter()
-                    .map(|(id, company)| SelectOption {
-                        value: id.clone(),
-                        label: format!("{company} ({id})"),
-                        selected: false,
-                    })
-                    .collect();
                 return sign_in_page(platform, request, &application, &flow)
-                    .tenant_page(platform, &choices);
+                    .tenant_page(platform, &tenant_options(tenants));
             }
         },
     };
@@ -128,11 +120,9 @@ pub(super) fn continue_sign_in(
     let sign_in_page = sign_in_page(platform, request, &application, &flow);
     match required_approval(platform, &tenant, &associate, &application.client_id) {
         Err(text) => page::error(platform, StatusCode::FORBIDDEN, text),
-        Ok(RequiredApproval::ByAdministrator) if !approved => {
-            sign_in_page.approval_page(platform, (&user, &tenant.id), true)
-        }
-        Ok(RequiredApproval::ByUser) if !approved => {
-            sign_in_page.approval_page(platform, (&user, &tenant.id), false)
+        Ok(missing) if missing != RequiredApproval::NotRequired && !approved => {
+            let by_administrator = missing == RequiredApproval::ByAdministrator;
+            sign_in_page.approval_page(platform, (&user, &tenant.id), by_administrator)
         }
         Ok(missing) => {
             let given = missing == RequiredApproval::ByAdministrator;
@@ -140,6 +130,16 @@ pub(super) fn continue_sign_in(
                 .unwrap_or_else(|_| Answer::empty(StatusCode::INTERNAL_SERVER_ERROR))
         }
     }
+}
+
+/// Returns the choices of the page on which a person chooses a tenant.
+fn tenant_options(tenants: &[(String, String)]) -> Vec<SelectOption> {
+    let option = |(id, company): &(String, String)| SelectOption {
+        value: id.clone(),
+        label: format!("{company} ({id})"),
+        selected: false,
+    };
+    tenants.iter().map(option).collect()
 }
 
 fn injected_error(fault: Option<&Fault>) -> Option<AuthorizeError<'_>> {

@@ -6,10 +6,7 @@ use futures_util::{future::join_all, poll};
 
 use super::*;
 use crate::{
-    access::identity::{
-        tests::forge::{NoJitter, TestKey, TestKeySource, set},
-        waiting_calls::MAX_WAITING,
-    },
+    access::identity::tests::forge::{NoJitter, TestKey, TestKeySource, set},
     domain::TokenAlgorithm,
     ports::ManualClock,
 };
@@ -240,7 +237,7 @@ async fn one_address_cannot_take_all_waiting_slots() {
     for call in waiting {
         assert_eq!(call.await, Ok(()));
     }
-    assert!(world.keys.waiting.acquire(one).is_some());
+    assert!(world.keys.waiting_slot(one).is_ok());
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ impl Refresher {
         let now = self.clock.monotonic();
         let secret_is_refused = pending.application.secret_is_refused(&error, now);
         let mut back_off = self.transient_back_off();
-        let told = match error {
+        let reported = match error {
             ExchangeError::InvalidGrant => {
                 // The status that allowed this refresh may be an hour old.
                 let usable = match self.directory.get(&tenant).await {
@@ -45,7 +45,7 @@ impl Refresher {
                             BrokerError::ConsentRequired(tenant, ConsentReason::NoLongerWorks);
                         return self.mark_broken(&mut pending, why).await;
                     }
-                    Err(passing) => passing,
+                    Err(temporary) => temporary,
                 }
             }
             ExchangeError::InvalidClient | ExchangeError::Unauthorized => {
@@ -65,10 +65,10 @@ impl Refresher {
             ExchangeError::Transient(_) => {
                 BrokerError::UpstreamUnavailable { retry_after: RETRY_SOON, cause }
             }
-            ExchangeError::InvalidResponse(_) => BrokerError::UpstreamInvalid(cause),
+            ExchangeError::InvalidResponse(_) => BrokerError::upstream_invalid(cause),
         };
         let attempts = if surely_unspent { MAX_WRITE_ATTEMPTS } else { 1 };
-        self.finish_failure(pending, told, back_off, attempts).await
+        self.finish_failure(pending, reported, back_off, attempts).await
     }
 
     pub(super) fn transient_back_off(&self) -> BackOff {
@@ -83,17 +83,16 @@ impl Refresher {
         back_off: BackOff,
         write_attempts: u32,
     ) -> Result<(), BrokerError> {
-        let PendingRefresh {
-            application, grant, token_version: version, owned_lease: holding, ..
-        } = pending;
+        let PendingRefresh { application, grant, token_version: version, owned_lease, .. } =
+            pending;
         let name = &grant.name;
         let now = self.clock.now();
         self.counters.refresh_failures.increment();
         application.history.record_failure(now, &error);
         let outcome = RefreshOutcome::Failed { reason: error.reason() };
-        let lease = holding.lease.clone();
+        let lease = owned_lease.lease.clone();
         let write = || self.grants.record_outcome(name, &lease, version, &outcome, now);
-        match self.retry_write_at_most(holding, write_attempts, write).await {
+        match self.retry_write_at_most(owned_lease, write_attempts, write).await {
             Ok(Some(grant)) => {
                 let grant = self.grant_cache.record(grant);
                 // Reports only failures 1, 2, 4, 8 and so on, because a grant may fail for days.
@@ -106,14 +105,14 @@ impl Refresher {
                 tracing::warn!(%error, grant = %name, "the failure of a refresh could not be stored; its outcome counts as unknown");
             }
         }
-        let circumstances = application.refusal_conditions(&*self.clock);
+        let conditions = application.refusal_conditions(&*self.clock);
         let ended_by = match &error {
             BrokerError::Refused(_, Refusal::Credential) => {
-                EndedBy::OtherCredential(circumstances.credential_changes)
+                EndedBy::OtherCredential(conditions.credential_changes)
             }
             _ => EndedBy::Nothing,
         };
-        let now = circumstances.now;
+        let now = conditions.now;
         let wait =
             self.token_cache.record_refusal(name, version, error.clone(), back_off, ended_by, now);
         Err(error.with_retry_after(wait))

@@ -13,8 +13,8 @@ use super::{
     statements::{EVENTS, NEWEST, NEWEST_AFTER},
 };
 use crate::{
-    broker::{
-        CommandTrail, Counters, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules,
+    audit::{
+        CommandTrail, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules,
         Verification, certify_public_keys,
     },
     crypto::{AuditKeys, Keyring, SystemRandom},
@@ -59,13 +59,12 @@ impl World {
         Self { folder, store, keys, clock }
     }
 
-    fn trail(&self, chain: &str, counters: &Arc<Counters>) -> Trail {
+    fn trail(&self, chain: &str) -> Trail {
         let ports = TrailPorts {
             store: self.store.clone(),
             signer: self.keys.clone(),
             clock: self.clock.clone(),
             timer: self.clock.clone(),
-            counters: Arc::clone(counters),
         };
         let durability = Durability::BeforeResponse;
         let rules = TrailRules { durability, max_wait: Duration::from_secs(2) };
@@ -74,7 +73,7 @@ impl World {
 
     /// Serves so many calls, one group and one second each.
     async fn serve(&self, chain: &str, events: usize) {
-        let trail = Arc::new(self.trail(chain, &Arc::default()));
+        let trail = Arc::new(self.trail(chain));
         let mut tasks = JoinSet::new();
         let writer = Arc::clone(&trail);
         tasks.spawn(async move { writer.run().await });
@@ -540,20 +539,19 @@ async fn the_trail_survives_a_full_disk_and_a_read_only_file() {
         ("query_only = ON", "query_only = OFF"),
     ] {
         pragma(format!("PRAGMA {ill}")).await;
-        let counters = Arc::<Counters>::default();
-        let trail = Arc::new(world.trail(ill, &counters));
+        let trail = Arc::new(world.trail(ill));
         let mut tasks = JoinSet::new();
         let writer = Arc::clone(&trail);
         tasks.spawn(async move { writer.run().await });
         let pending: Vec<_> = (0..200)
             .map(|_| trail.record(record(), EventClass::Change).unwrap().committed())
             .collect();
-        while counters.audit_failures.get() == 0 {
+        while trail.counters().failures.get() == 0 {
             tokio::task::yield_now().await;
         }
         pragma(format!("PRAGMA {well}")).await;
         let healed = async {
-            while trail.stalled() || counters.audit_events.get() == 0 {
+            while trail.stalled() || trail.counters().events.get() == 0 {
                 world.clock.advance(Duration::from_millis(10));
                 tokio::task::yield_now().await;
             }

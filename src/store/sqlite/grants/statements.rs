@@ -17,7 +17,7 @@ macro_rules! this_one {
 }
 
 /// The condition for storing a refresh: the used token is still the current one (`?4`), and the grant was neither
-/// revoked nor marked as unproven since the lease (`?5`) was taken.
+/// revoked nor marked as unconfirmed since the lease (`?5`) was taken.
 macro_rules! not_overtaken {
     () => {
         concat!(

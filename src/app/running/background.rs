@@ -1,0 +1,81 @@
+//! The background work of the gateway, in one list.
+
+use std::{future::pending, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{access::AccessMaintenance, store_monitor::StoreMonitor, use_cases::UseCases},
+    audit::{Retention, Trail},
+    grpc::Health,
+    ports::{Clock, StoreHealth},
+};
+
+/// Background work. Shutdown ends it before it waits for running calls.
+pub(super) struct BackgroundWork {
+    pub(super) use_cases: Arc<UseCases>,
+    pub(super) store: Arc<dyn StoreHealth>,
+    /// The last known version of the store.
+    pub(super) store_version: Option<i64>,
+    pub(super) maintenance: AccessMaintenance,
+    pub(super) retention: Option<Retention>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) health: Health,
+    /// Cancelled when the shutdown begins.
+    pub(super) stop: CancellationToken,
+}
+
+impl BackgroundWork {
+    /// Does all background work until the future is dropped.
+    pub(super) async fn run(self) {
+        let use_cases = &*self.use_cases;
+        let store_monitor = StoreMonitor {
+            store: self.store,
+            trail: use_cases.audit.trail.clone(),
+            stopped: use_cases.stopped.clone(),
+            applications: use_cases.applications.clone(),
+            clock: self.clock.clone(),
+        };
+        let (directory, impersonation) =
+            (use_cases.directory.clone(), use_cases.impersonation.clone());
+        let forget = move || {
+            directory.forget_all();
+            impersonation.forget_all();
+        };
+        tokio::join!(
+            use_cases.tickets.keep_fresh(),
+            use_cases.statuses.keep_fresh(),
+            use_cases.impersonation.run_renewals(),
+            use_cases.impersonation.run_retries_after_resume(),
+            use_cases.impersonation.run_revocations(),
+            use_cases.associates.run_sweeps(),
+            store_monitor.run(forget, self.store_version),
+            self.maintenance.run(self.clock),
+            report_stalled_trail(&use_cases.audit.trail, self.health, self.stop),
+            use_cases.audit.attempts.run(&use_cases.audit.trail),
+            run_retention(self.retention),
+            use_cases.consents.delete_expired(),
+            use_cases.tenant_notifications.run(),
+        );
+    }
+}
+
+/// Reports the gateway as not serving while the audit trail is stalled: calls that need it are rejected, so callers
+/// should use another replica.
+async fn report_stalled_trail(trail: &Trail, health: Health, stop: CancellationToken) {
+    let mut stalled = trail.watch_stalled();
+    while stalled.changed().await.is_ok() {
+        if *stalled.borrow_and_update() {
+            health.set_not_serving().await;
+        } else if !stop.is_cancelled() {
+            health.set_serving().await;
+        }
+    }
+}
+
+async fn run_retention(retention: Option<Retention>) {
+    match retention {
+        Some(retention) => retention.run().await,
+        None => pending().await,
+    }
+}

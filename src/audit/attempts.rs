@@ -1,0 +1,144 @@
+//! Unauthenticated attempts: counted by source and minute instead of recorded one by one, so that a flood of them fills
+//! neither memory nor disk.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{AuditedDecision, EventClass, EventOrigin, EventResult, Trail};
+use crate::{
+    domain::{AuditRecord, Decision, IPV6_SITE_BITS, Reason, client_network},
+    ports::Clock,
+};
+
+/// The most sources that are counted separately in a minute.
+const MAX_SOURCES: usize = 4096;
+
+/// The most sources that get their own event in a minute: those with most attempts. Without this limit, the owner of
+/// many networks could cause thousands of events a minute.
+const MAX_SOURCE_EVENTS: usize = 64;
+
+/// The name under which all other sources are counted.
+const OVERFLOW: &str = "others";
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The unauthenticated attempts of the current minute, by source.
+pub struct UnauthenticatedAttempts {
+    counts: Mutex<HashMap<Arc<str>, u64>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl UnauthenticatedAttempts {
+    /// Creates an empty counter.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { counts: Mutex::default(), clock }
+    }
+
+    /// Counts one attempt from `source`, an address or an IPv6 network.
+    pub(super) fn count(&self, source: &str) {
+        self.add(source, 1);
+    }
+
+    /// Counts one attempt from this address; an IPv6 address counts as its network.
+    pub fn count_address(&self, from: IpAddr) {
+        match client_network(from) {
+            IpAddr::V4(address) => self.count(&address.to_string()),
+            IpAddr::V6(network) => self.count(&format!("{network}/{IPV6_SITE_BITS}")),
+        }
+    }
+
+    /// Records the counts at the end of every minute, for as long as it is polled.
+    pub async fn run(&self, trail: &Trail) {
+        loop {
+            self.clock.sleep(self.rest_of_minute()).await;
+            self.flush(trail);
+        }
+    }
+
+    /// Records the counts so far: one event for each of the sources with most attempts, and one event for all others.
+    /// Counts that the trail cannot accept are kept for the next time.
+    pub fn flush(&self, trail: &Trail) {
+        let mut counts = std::mem::take(&mut *self.lock());
+        let mut others = counts.remove(OVERFLOW).unwrap_or_default();
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_unstable_by(|(one, more), (other, less)| less.cmp(more).then(one.cmp(other)));
+        for (_, count) in counts.iter().skip(MAX_SOURCE_EVENTS) {
+            others = others.saturating_add(*count);
+        }
+        counts.truncate(MAX_SOURCE_EVENTS);
+        if others > 0 {
+            counts.push((OVERFLOW.into(), others));
+        }
+        for (source, count) in counts {
+            // No caller waits for this event.
+            if trail.record_in_background(record(&source, count), EventClass::Credential).is_err() {
+                self.add(&source, count);
+            }
+        }
+    }
+
+    fn add(&self, source: &str, count: u64) {
+        let mut counts = self.lock();
+        if let Some(counted) = counts.get_mut(source) {
+            *counted = counted.saturating_add(count);
+            return;
+        }
+        let source = if counts.len() < MAX_SOURCES { source } else { OVERFLOW };
+        let counted = counts.entry(source.into()).or_default();
+        *counted = counted.saturating_add(count);
+    }
+
+    fn rest_of_minute(&self) -> Duration {
+        let into = self.clock.now().as_second().rem_euclid(60).unsigned_abs();
+        MINUTE.saturating_sub(Duration::from_secs(into))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, u64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for UnauthenticatedAttempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnauthenticatedAttempts")
+            .field("sources", &self.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn record(source: &Arc<str>, count: u64) -> AuditRecord {
+    let times = if count == 1 { "attempt" } else { "attempts" };
+    let origin = EventOrigin {
+        client_address: Arc::clone(source).into(),
+        reason: format!("{count} {times}").into(),
+        ..EventOrigin::default()
+    };
+    let decided = AuditedDecision::new("authenticate", "", Decision::Denied);
+    origin.event(decided, EventResult::failed(Reason::CallerUnauthenticated))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::ManualClock;
+
+    #[test]
+    fn counts_ipv4_by_address_and_ipv6_by_network() {
+        let attempts =
+            UnauthenticatedAttempts::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)));
+        for from in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8:1:2::3", "2001:db8:1:2:ffff::"] {
+            attempts.count_address(from.parse().unwrap());
+        }
+        let counts = attempts.lock();
+        assert_eq!(counts.len(), 2, "{counts:?}");
+        assert_eq!((counts["192.0.2.1"], counts["2001:db8:1:2::/64"]), (2, 2));
+    }
+}
