@@ -93,13 +93,13 @@ impl PreparedGateway {
         let reloadables = std::mem::take(&mut self.reloadables);
         let stop = CancellationToken::new();
         // Read before the first call, so that every later change by another process is noticed.
-        let store_version = self.storage.store.external_version().await.ok();
+        let external_version = self.storage.store.external_version().await.ok();
         self.servers.grpc.health().set_serving().await;
         self.readiness.open();
         let (shown_http, shown_egress) =
             (http.map(tracing::field::display), egress.map(tracing::field::display));
         tracing::info!(%grpc, %admin, http = shown_http, egress = shown_egress, "serving");
-        let supervisor = tokio::spawn(self.supervise(stop.clone(), store_version));
+        let supervisor = tokio::spawn(self.supervise(stop.clone(), external_version));
         Running {
             grpc_address: grpc,
             http_address: http,
@@ -115,22 +115,22 @@ impl PreparedGateway {
     async fn supervise(
         self,
         stop: CancellationToken,
-        store_version: Option<i64>,
+        external_version: Option<i64>,
     ) -> ShutdownOutcome {
         let handles = self.shutdown_handles();
         let background = BackgroundWork {
             use_cases: self.use_cases.clone(),
             store: self.storage.store.clone(),
-            store_version,
+            external_version,
             maintenance: self.maintenance,
             retention: self.retention,
             clock: self.runtime.clock.clone(),
             health: handles.health.clone(),
             stop: stop.clone(),
         };
-        let goaway = self.runtime.stopping;
+        let stopping = self.runtime.stopping;
         let audit = (self.use_cases.audit.trail.clone(), self.audit_thread);
-        let mut tasks = RunningTasks::start(self.servers, background, audit, &goaway);
+        let mut tasks = RunningTasks::start(self.servers, background, audit, &stopping);
         let crashed = tasks.stopped_or_crashed(&stop).await;
         let outcome = Shutdown::begin(handles, tasks, self.lifecycle).run(crashed).await;
         // The lock on the store is held until the store is closed.
@@ -144,7 +144,7 @@ impl PreparedGateway {
         ShutdownHandles {
             readiness: self.readiness.clone(),
             health: grpc.health(),
-            goaway: self.runtime.stopping.clone(),
+            stopping: self.runtime.stopping.clone(),
             grpc_cut_off: grpc.cut_off(),
             transfers: Transfers {
                 running: egress.map(EgressServer::requests).unwrap_or_default(),

@@ -43,12 +43,12 @@ impl StoreMonitor {
         let mut lost = false;
         loop {
             // This check first, because it does not wait for a write that hangs.
-            let looked = match self.store.check_file() {
+            let version = match self.store.check_file() {
                 Ok(()) => external_version(&*self.store, &*self.clock).await,
                 Err(error) => Err(error),
             };
-            lost = self.update_file_state(&looked, lost);
-            match looked {
+            lost = self.update_file_state(&version, lost);
+            match version {
                 Ok(version) if seen != Some(version) => {
                     // If no version was known before, a change may have been missed.
                     forget();
@@ -74,8 +74,8 @@ impl StoreMonitor {
     }
 
     /// Rejects calls while the file is not the one that was opened. Returns whether it is another file.
-    fn update_file_state(&self, looked: &Result<i64, StoreError>, lost: bool) -> bool {
-        let now = match looked {
+    fn update_file_state(&self, version: &Result<i64, StoreError>, lost: bool) -> bool {
+        let now = match version {
             Err(StoreError::Lost(_)) => true,
             Ok(_) => false,
             // An error does not prove that the original file is back.
@@ -84,7 +84,7 @@ impl StoreMonitor {
         if now != lost {
             self.trail.set_refusing(now);
         }
-        match looked {
+        match version {
             Err(StoreError::Lost(happened)) if !lost => tracing::error!(
                 happened,
                 "the store's file is no longer the one that was opened: all calls that need it are rejected. To serve \

@@ -218,7 +218,7 @@ impl CredentialUseCases {
             policy_recheck(access.clone()),
             Box::new(move |grant, kind| {
                 impersonation.record_consent(grant, kind);
-                tickets.end_refusal(&grant.name.tenant);
+                tickets.clear_failure(&grant.name.tenant);
             }),
             runtime,
         )

@@ -121,7 +121,7 @@ struct Queue {
     accepted_for_callers: u64,
     /// Whether an event must be written at once: one of a class that callers wait for.
     urgent: bool,
-    /// The queue length at which the writer is woken. 0 and 1 mean that each urgent event wakes it.
+    /// The queue length at which the writer is woken. 0 and 1: the first event and the first urgent event wake it.
     wake_threshold: usize,
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{BrokerError, CallRate, credential_cache::RefusalConditions};
+use super::{BrokerError, CallRate, credential_cache::FailureConditions};
 use crate::{
     access::{Authorized, Gateway, ReadTenants},
     domain::{
@@ -135,9 +135,9 @@ impl Application {
         }
     }
 
-    /// Returns the current values of everything that can end a refusal.
-    pub(super) fn refusal_conditions(&self, clock: &dyn Clock) -> RefusalConditions {
-        RefusalConditions {
+    /// Returns the current values of everything that can end a cached failure.
+    pub(super) fn failure_conditions(&self, clock: &dyn Clock) -> FailureConditions {
+        FailureConditions {
             now: clock.monotonic(),
             credential_changes: self.login.credential_changes()
                 + self.history.recoveries.load(Ordering::Relaxed),

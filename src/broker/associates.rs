@@ -44,8 +44,8 @@ use crate::{
 /// a reserve for its pauses.
 const READ_LIMIT: Duration = Duration::from_mins(5);
 
-/// The account that the upstream rate limit charges for reads that serve all callers.
-const SHARED_ACCOUNT: &str = "";
+/// The key of the queue in the upstream rate limit for reads that serve all callers.
+const SHARED_QUEUE_KEY: &str = "";
 
 /// The interval between removals of expired snapshots.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(5);
@@ -61,8 +61,8 @@ const MAX_PRINCIPALS: usize = 10_000;
 pub struct AssociateReadOptions {
     /// The user for whom SuperOffice runs the calls.
     pub actor: Actor,
-    /// The account that the rate limit charges: the caller's id.
-    pub account: Arc<str>,
+    /// The key of the queue in the rate limit: the caller's id.
+    pub queue_key: Arc<str>,
     /// The age of the data that the caller accepts, if it gives one.
     pub max_staleness: Option<Duration>,
     /// The longest time that the caller waits.
@@ -370,9 +370,9 @@ impl Associates {
         requested.dedup();
         requested.truncate(MAX_ASSOCIATES_BY_ID);
         let Key { tenant, actor, .. } = key.clone();
-        let account = Arc::clone(&options.account);
+        let queue_key = Arc::clone(&options.queue_key);
         let context =
-            WebApiCallContext { tenant, actor, account, deadline: Some(deadline), person: None };
+            WebApiCallContext { tenant, actor, queue_key, deadline: Some(deadline), person: None };
         let read_time = self.clock.now();
         let records = self.people.associates_by_id(&context, &requested).await?;
         let found = |id: &AssociateId| records.iter().any(|record| record.id == *id);
@@ -385,12 +385,13 @@ impl Associates {
     }
 }
 
-/// Returns the options of a read that serves all callers. It has its own account and deadline, so that no caller's rate
+/// Returns the options of a read that serves all callers. It has its own queue and deadline, so that no caller's rate
 /// limit or deadline affects it.
 fn shared_read(people: &dyn AssociateSource, key: Key) -> WebApiCallContext {
     let Key { tenant, actor, .. } = key;
     let deadline = Some(people.deadline_in(READ_LIMIT));
-    WebApiCallContext { tenant, actor, account: SHARED_ACCOUNT.into(), deadline, person: None }
+    let queue_key = SHARED_QUEUE_KEY.into();
+    WebApiCallContext { tenant, actor, queue_key, deadline, person: None }
 }
 
 fn not_found(tenant: &TenantName, ids: &[AssociateId]) -> BrokerError {

@@ -44,20 +44,20 @@ pub(super) trait Credential {
 /// The wall clock counts as set back if it gives a credential this much more lifetime than the monotonic clock.
 const SET_BACK_TOLERANCE: Duration = Duration::from_secs(2);
 
-/// The time for which a refusal is cached: `first`, then twice as long after each further refusal, up to a maximum.
+/// The time for which a failure is cached: `first`, then twice as long after each further failure, up to a maximum.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BackOff {
     pub(super) first: Duration,
     pub(super) max: Duration,
 }
 
-/// The cached credentials and refusals of each tenant or grant.
+/// The cached credentials and failures of each tenant or grant.
 pub(super) struct CredentialCache<K, C>(RwLock<HashMap<K, Entry<C>>>);
 
 struct Entry<C> {
     current: Option<CachedCredential<C>>,
     /// Boxed, because most entries have none.
-    refusal: Option<Box<CachedRefusal>>,
+    failure: Option<Box<CachedFailure>>,
     /// The time at which a dead credential was last replaced, on the monotonic clock.
     last_replaced: Option<Duration>,
     /// The id of the last credential, if it is dead and has not been replaced yet.
@@ -67,6 +67,8 @@ struct Entry<C> {
 /// A credential and its times. They are on the monotonic clock, because the wall clock may be set.
 struct CachedCredential<C> {
     credential: Arc<C>,
+    /// The total lifetime when the credential was cached. Corrected times would give only a part of it.
+    lifetime: Duration,
     end: Duration,
     renew_time: Duration,
     /// The last use, in whole seconds.
@@ -81,8 +83,8 @@ impl<C: Credential> CachedCredential<C> {
     }
 }
 
-/// A refusal or failure that is returned to callers without a new attempt. Times are on the monotonic clock.
-struct CachedRefusal {
+/// A failure that is returned to callers without a new attempt. Times are on the monotonic clock.
+struct CachedFailure {
     error: BrokerError,
     token_version: i64,
     until: Duration,
@@ -91,20 +93,20 @@ struct CachedRefusal {
     ended_by: EndedBy,
 }
 
-/// The event that ends a refusal early, besides a new version of the long-lived secret.
+/// The event that ends a cached failure early, besides a new version of the long-lived secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndedBy {
     /// None.
     Nothing,
-    /// Another client secret or private key works. The number is the count of such changes at the time of the refusal.
+    /// Another client secret or private key works. The number is the count of such changes when the failure was cached.
     OtherCredential(u64),
     /// The clocks of the login host and of this machine agree again.
     CorrectClock,
 }
 
-/// The current values of everything that can end a refusal.
+/// The current values of everything that can end a cached failure.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RefusalConditions {
+pub(super) struct FailureConditions {
     /// The current time on the monotonic clock.
     pub(super) now: Duration,
     /// `SystemUserLogin::credential_changes`.
@@ -113,8 +115,8 @@ pub(super) struct RefusalConditions {
     pub(super) has_clock_skew: bool,
 }
 
-impl CachedRefusal {
-    fn is_in_force(&self, conditions: &RefusalConditions) -> bool {
+impl CachedFailure {
+    fn is_in_force(&self, conditions: &FailureConditions) -> bool {
         let ended = match self.ended_by {
             EndedBy::Nothing => false,
             EndedBy::OtherCredential(changes) => changes != conditions.credential_changes,
@@ -156,6 +158,12 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
         entries.get(name)?.current.as_ref().map(|held| Arc::clone(&held.credential))
     }
 
+    /// Returns the total lifetime of the cached credential, from its issue to its expiry.
+    pub(super) fn lifetime(&self, name: &K) -> Option<Duration> {
+        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        entries.get(name)?.current.as_ref().map(|held| held.lifetime)
+    }
+
     /// Returns the credential if it has this id.
     pub(super) fn find(&self, name: &K, id: &CredentialId) -> Option<Arc<C>> {
         self.current(name).filter(|credential| credential.id() == id)
@@ -169,9 +177,10 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
             let last_used = AtomicU64::new(used.unwrap_or(now.monotonic.as_secs()));
             let end = now.monotonic.saturating_add(remaining_lifetime(&*credential, now));
             let renew_time = now.monotonic.saturating_add(renew_in);
-            let held = CachedCredential { credential, end, renew_time, last_used };
+            let lifetime = credential.lifetime();
+            let held = CachedCredential { credential, lifetime, end, renew_time, last_used };
             entry.current = Some(held);
-            entry.refusal = None;
+            entry.failure = None;
             if entry.dead_id.take().is_some() {
                 entry.last_replaced = Some(now.monotonic);
             }
@@ -225,21 +234,21 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
         since.map_or(Duration::ZERO, |since| MIN_REPLACEMENT_INTERVAL.saturating_sub(since))
     }
 
-    /// Returns the unexpired refusal for this version of the long-lived secret, and its remaining time.
-    pub(super) fn cached_refusal(
+    /// Returns the cached failure for this version of the long-lived secret, and its remaining time.
+    pub(super) fn cached_failure(
         &self,
         name: &K,
         token_version: i64,
-        conditions: &RefusalConditions,
+        conditions: &FailureConditions,
     ) -> Option<(BrokerError, Duration)> {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let refusal = entries.get(name)?.refusal.as_ref()?;
-        (refusal.token_version == token_version && refusal.is_in_force(conditions))
-            .then(|| (refusal.error.clone(), refusal.until.saturating_sub(conditions.now)))
+        let failure = entries.get(name)?.failure.as_ref()?;
+        (failure.token_version == token_version && failure.is_in_force(conditions))
+            .then(|| (failure.error.clone(), failure.until.saturating_sub(conditions.now)))
     }
 
-    /// Caches a refusal, each further one for twice as long. Returns the time for which it is cached.
-    pub(super) fn record_refusal(
+    /// Caches a failure, each further one for twice as long. Returns the time for which it is cached.
+    pub(super) fn record_failure(
         &self,
         name: &K,
         token_version: i64,
@@ -250,25 +259,25 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
     ) -> Duration {
         let BackOff { first, max: max_back_off } = back_off;
         self.update_entry(name, |entry| {
-            let back_off = match &entry.refusal {
+            let back_off = match &entry.failure {
                 Some(before) if before.token_version == token_version => {
                     before.back_off.saturating_mul(2).clamp(first.min(max_back_off), max_back_off)
                 }
                 _ => first,
             };
             let until = now.saturating_add(back_off);
-            let refusal =
-                CachedRefusal { error, token_version, until, back_off, max_back_off, ended_by };
-            entry.refusal = Some(Box::new(refusal));
+            let failure =
+                CachedFailure { error, token_version, until, back_off, max_back_off, ended_by };
+            entry.failure = Some(Box::new(failure));
             back_off
         })
     }
 
-    /// Ends a refusal: the next call tries again. If SuperOffice refuses again, the refusal is cached for longer.
-    pub(super) fn end_refusal(&self, name: &K) {
+    /// Ends a cached failure: the next call tries again. If it fails again, that failure is cached for longer.
+    pub(super) fn clear_failure(&self, name: &K) {
         let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refusal) = entries.get_mut(name).and_then(|entry| entry.refusal.as_mut()) {
-            refusal.until = Duration::ZERO;
+        if let Some(failure) = entries.get_mut(name).and_then(|entry| entry.failure.as_mut()) {
+            failure.until = Duration::ZERO;
         }
     }
 
@@ -342,8 +351,8 @@ impl<C> Entry<C> {
     /// Returns whether an entry without a credential still delays or rejects calls.
     fn must_be_kept(&self, now: Duration) -> bool {
         let recently = |time: Duration| now.saturating_sub(time) < MIN_REPLACEMENT_INTERVAL;
-        let refusal = self.refusal.as_ref();
-        refusal.is_some_and(|it| now < it.until.saturating_add(it.max_back_off * 2))
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|it| now < it.until.saturating_add(it.max_back_off * 2))
             || self.last_replaced.is_some_and(recently)
             || self.dead_id.is_some()
     }
@@ -357,7 +366,7 @@ impl<K, C> Default for CredentialCache<K, C> {
 
 impl<C> Default for Entry<C> {
     fn default() -> Self {
-        Self { current: None, refusal: None, last_replaced: None, dead_id: None }
+        Self { current: None, failure: None, last_replaced: None, dead_id: None }
     }
 }
 
@@ -417,6 +426,7 @@ mod tests {
         assert!(cache.take_due(later, 9 * HOUR, || HOUR).is_empty());
         let cached = cache.get_valid(&1, 1, HOUR, later).unwrap();
         assert_eq!((cached.issue_time, cached.expire_time), (later.wall, right + 6 * HOUR));
+        assert_eq!(cache.lifetime(&1), Some(6 * HOUR));
         let end = Moment { wall: right, monotonic: 7 * HOUR };
         assert!(cache.get_valid(&1, 1, Duration::ZERO, end).is_none());
     }

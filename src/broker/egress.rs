@@ -97,7 +97,7 @@ impl Egress {
     ) -> Result<WebApiResponse, BrokerError> {
         let EgressRequest { mut headers, body, max_wait } = request;
         let whole = matches!(body, ApiBody::Whole(_));
-        let context = self.web_api_call(call, whole.then_some(max_wait)).await?;
+        let context = self.call_context(call, whole.then_some(max_wait)).await?;
         strip_request(&mut headers);
         let request = ApiRequest {
             method: call.method().clone(),
@@ -117,8 +117,8 @@ impl Egress {
         Ok(answered)
     }
 
-    /// Returns the Web API client's description of the call: the caller, and the user to act as.
-    async fn web_api_call(
+    /// Returns the context of the call: tenant, user, queue key and deadline.
+    async fn call_context(
         &self,
         call: &AuthorizedCall,
         max_wait: Option<Duration>,
@@ -136,7 +136,7 @@ impl Egress {
         Ok(WebApiCallContext {
             tenant: call.tenant().clone(),
             actor,
-            account: call.caller().shared_id(),
+            queue_key: call.caller().shared_id(),
             deadline: max_wait.map(|wait| self.web_api.deadline_in(wait)),
             person,
         })

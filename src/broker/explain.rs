@@ -99,7 +99,7 @@ impl Explanations {
     fn system_user_obstacles(&self, tenant: &Tenant) -> [Option<Obstacle>; 2] {
         let enrolled = tenant.has_system_user_token();
         let not_enrolled = (!enrolled).then(|| BrokerError::NotEnrolled(tenant.name.clone()));
-        let refused = enrolled.then(|| self.tickets.cached_refusal(tenant)).flatten();
+        let refused = enrolled.then(|| self.tickets.cached_failure(tenant)).flatten();
         [not_enrolled, refused].map(|error| error.map(|error| error.obstacle()))
     }
 

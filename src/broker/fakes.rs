@@ -115,7 +115,7 @@ pub(super) fn call_context() -> WebApiCallContext {
     WebApiCallContext {
         tenant: tenant(),
         actor: Actor::SystemUser,
-        account: "ada".into(),
+        queue_key: "ada".into(),
         deadline: None,
         person: None,
     }

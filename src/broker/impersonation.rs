@@ -50,6 +50,27 @@ const MAX_ATTEMPTS: usize = 3;
 /// The documented lifetime of an access token. The response for each token gives its real lifetime.
 const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
+/// The minimum remaining lifetime of an access token.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum MinTtl {
+    /// The minimum that a caller requests. More than half of the token's lifetime is an error.
+    Requested(Duration),
+    /// The minimum of the gateway's own calls. Half of the token's lifetime is enough.
+    Preferred(Duration),
+}
+
+impl MinTtl {
+    /// Returns the minimum for a token of this lifetime, or of the documented one if there is no token yet.
+    fn for_lifetime(self, lifetime: Option<Duration>) -> Result<Duration, BrokerError> {
+        let longest = lifetime.unwrap_or(ACCESS_TOKEN_LIFETIME) / 2;
+        match self {
+            Self::Requested(min_ttl) if min_ttl > longest => Err(min_ttl_too_long(longest)),
+            Self::Requested(min_ttl) => Ok(min_ttl),
+            Self::Preferred(min_ttl) => Ok(min_ttl.min(longest)),
+        }
+    }
+}
+
 /// The stores that grants need.
 #[derive(Clone)]
 pub struct GrantStores {
@@ -185,7 +206,7 @@ impl Impersonation {
         self.refresher.applications.check(&resource.tenant.application)?;
         match resource.name() {
             Some(name) => {
-                let token = self.access_token(&name, min_ttl).await?;
+                let token = self.access_token(&name, MinTtl::Requested(min_ttl)).await?;
                 let same = resource.matches_grant(&token.grant);
                 Ok(same.then_some(token))
             }
@@ -219,7 +240,7 @@ impl Impersonation {
         self.refresher.events.send_resync(self.refresher.clock.now());
     }
 
-    /// Drops the cached data of a tenant that was disabled or deleted.
+    /// Drops the cached data of a tenant.
     pub(super) fn forget_tenant(&self, name: &TenantName) {
         self.refresher.token_cache.forget(|grant| grant.tenant == *name);
         self.refresher.grant_cache.forget_tenant(name);
@@ -238,8 +259,7 @@ impl Impersonation {
     /// If the store does not answer; then the caller must retry.
     pub async fn mark_all_unconfirmed(&self, tenant: &TenantName) -> Result<(), BrokerError> {
         let marked = self.refresher.grants.mark_all_unconfirmed(tenant).await;
-        self.refresher.grant_cache.forget_all();
-        self.refresher.token_cache.forget(|name| name.tenant == *tenant);
+        self.forget_tenant(tenant);
         self.refresher.directory.changes().notify(tenant);
         // Outside the macro, which evaluates nothing if its level is disabled.
         let grants = marked?;
@@ -251,7 +271,7 @@ impl Impersonation {
     pub(super) async fn access_token(
         &self,
         name: &GrantName,
-        min_ttl: Duration,
+        min_ttl: MinTtl,
     ) -> Result<IssuedAccessToken, BrokerError> {
         let refresher = &self.refresher;
         let mut waited = false;
@@ -259,12 +279,7 @@ impl Impersonation {
             let (tenant, status) = self.usable_tenant(&name.tenant).await?;
             let grant = self.active_grant(&tenant, name).await?;
             // SuperOffice may issue tokens with a shorter lifetime than documented.
-            if let Some(held) = refresher.token_cache.current(name) {
-                let life = held.expire_time.duration_since(held.issue_time).unsigned_abs();
-                if min_ttl > life / 2 {
-                    return Err(min_ttl_too_long(life / 2));
-                }
-            }
+            let min_ttl = min_ttl.for_lifetime(refresher.token_cache.lifetime(name))?;
             let now = refresher.clock.moment();
             let token = refresher.token_cache.get_valid(name, grant.token_version, min_ttl, now);
             if let Some(token) = token.filter(|_| !grant.identity_unconfirmed) {

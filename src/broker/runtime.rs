@@ -22,7 +22,7 @@ pub struct Runtime {
     pub counters: Arc<Counters>,
     /// The work that continues when its caller disconnects. The gateway stops after it has ended.
     pub tasks: TaskTracker,
-    /// Cancelled during shutdown when connections get a GOAWAY and watches end.
+    /// Cancelled during shutdown, when connections get a GOAWAY, and watches and incomplete requests end.
     pub stopping: CancellationToken,
 }
 

@@ -133,30 +133,30 @@ impl Tickets {
     /// almost every call.
     #[must_use]
     pub fn longest_min_ttl(&self) -> Duration {
-        self.exchanger.longest_min_ttl()
+        self.exchanger.rules.longest_min_ttl()
     }
 
-    /// Returns the last refusal of SuperOffice, if it still prevents a new exchange.
-    pub(super) fn cached_refusal(&self, tenant: &Tenant) -> Option<BrokerError> {
+    /// Returns the last failure, if it still prevents a new exchange.
+    pub(super) fn cached_failure(&self, tenant: &Tenant) -> Option<BrokerError> {
         let application = self.applications.get(&tenant.name.application).ok()?;
-        let conditions = application.refusal_conditions(&*self.exchanger.clock);
+        let conditions = application.failure_conditions(&*self.exchanger.clock);
         let (name, version) = (&tenant.name, tenant.token_version);
-        let refusal = self.exchanger.cache.cached_refusal(name, version, &conditions);
-        refusal.map(|(error, _)| error)
+        let failure = self.exchanger.cache.cached_failure(name, version, &conditions);
+        failure.map(|(error, _)| error)
     }
 
-    /// Ends a cached refusal after a person of the tenant consented, which may have removed its cause. The next caller
+    /// Ends a cached failure after a person of the tenant consented, which may have removed its cause. The next caller
     /// starts an exchange.
-    pub fn end_refusal(&self, name: &TenantName) {
-        self.exchanger.cache.end_refusal(name);
+    pub fn clear_failure(&self, name: &TenantName) {
+        self.exchanger.cache.clear_failure(name);
     }
 
-    /// Removes the ticket and the refusal of a tenant that was disabled or removed.
+    /// Removes the ticket and the cached failure of a tenant that was disabled or removed.
     pub(super) fn forget_tenant(&self, name: &TenantName) {
         self.exchanger.cache.forget(|other| other == name);
     }
 
-    /// Returns the tenants that have a ticket or a refusal in the cache.
+    /// Returns the tenants that have a ticket or a failure in the cache.
     pub(super) fn tenants(&self) -> Vec<TenantName> {
         self.exchanger.cache.keys()
     }
@@ -219,7 +219,7 @@ impl Tickets {
     async fn fetch(&self, tenant: &Tenant, min_ttl: Duration) -> Result<(), BrokerError> {
         let application = Arc::clone(self.applications.get(&tenant.name.application)?);
         let work = || {
-            Arc::clone(&self.exchanger).get_or_exchange(application, tenant.name.clone(), min_ttl)
+            Arc::clone(&self.exchanger).load_or_exchange(application, tenant.name.clone(), min_ttl)
         };
         let result = self.exchanges.join(tenant.name.clone(), work).await;
         result

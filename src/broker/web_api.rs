@@ -325,7 +325,8 @@ impl WebApi {
             if credential.is_same(&before) {
                 break;
             }
-            // Other calls with a permit waited for the new credential, too: together they would exceed the rate.
+            // The credential changed while this call waited. All calls that waited for it would now be sent together,
+            // so each takes another permit.
         }
         Ok(credential)
     }
@@ -335,8 +336,8 @@ impl WebApi {
         application: &Application,
         context: &WebApiCallContext,
     ) -> Result<Permit, BrokerError> {
-        let WebApiCallContext { tenant, account, deadline, .. } = context;
-        let permit = self.budget.acquire(tenant, application.call_rate, account, *deadline).await;
+        let WebApiCallContext { tenant, queue_key, deadline, .. } = context;
+        let permit = self.budget.acquire(tenant, application.call_rate, queue_key, *deadline).await;
         permit.map_err(|OverLimit { retry_after }| self.budget_exhausted(tenant, retry_after))
     }
 

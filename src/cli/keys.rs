@@ -6,12 +6,13 @@ use serde_json::json;
 use super::{
     CommandError, ConfigOption,
     output::{Format, OutputOption, print, print_json, table},
-    trail::{self, EventResult},
+    trail::{self, RecordedError},
 };
 use crate::{
     app::{Storage, read_keyring, store_path},
     config::Config,
     crypto::{Keyring, KeyringError},
+    domain::Reason,
     ports::{Clock as _, StoreHealth as _, SystemClock},
 };
 
@@ -47,36 +48,54 @@ pub(super) async fn run(command: KeysCommand) -> Result<(), CommandError> {
     match command {
         KeysCommand::Generate { config, add, output } => {
             let config = config.load()?;
-            if add {
-                record(&config).await?;
-            }
-            generate(&config, add, output)
+            let id = if add { add_key(&config).await? } else { new_keyring(&config)? };
+            print_generated(&config, &id, add, output)
         }
         KeysCommand::List { config, output } => list(&config.load()?, output).await,
     }
 }
 
-/// Records the addition of a key in the audit trail, if there is a store.
-async fn record(config: &Config) -> Result<(), CommandError> {
-    if !store_path(config).exists() {
-        return Ok(());
+impl From<KeyringError> for CommandError {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Exists { .. }
+            | KeyringError::Permissions { .. }
+            | KeyringError::Format { .. } => Self::Usage(error.to_string()),
+            other => Self::other(other),
+        }
     }
-    let storage = Storage::open(config).await?;
-    let recorded = trail::record(&storage, "keys.generate", "gateway", EventResult::SUCCESS).await;
-    storage.store.close().await;
-    recorded
 }
 
-fn generate(config: &Config, add: bool, output: OutputOption) -> Result<(), CommandError> {
-    let (file, now) = (&config.crypto.keyring_file, SystemClock.now());
-    let made =
-        if add { Keyring::generate_additional(file, now) } else { Keyring::generate(file, now) };
-    let id = made.map_err(|error| match error {
-        KeyringError::Exists { .. }
-        | KeyringError::Permissions { .. }
-        | KeyringError::Format { .. } => CommandError::Usage(error.to_string()),
-        other => CommandError::other(other),
-    })?;
+impl RecordedError for KeyringError {
+    fn reason(&self) -> Reason {
+        Reason::Internal
+    }
+}
+
+fn new_keyring(config: &Config) -> Result<String, CommandError> {
+    Ok(Keyring::generate(&config.crypto.keyring_file, SystemClock.now())?)
+}
+
+/// Adds a key and returns its id. Records this in the audit trail, if there is a store.
+async fn add_key(config: &Config) -> Result<String, CommandError> {
+    let file = &config.crypto.keyring_file;
+    let add = || Keyring::generate_additional(file, SystemClock.now());
+    if !store_path(config).exists() {
+        return Ok(add()?);
+    }
+    let storage = Storage::open(config).await?;
+    let added = trail::change(&storage, "keys.generate", "gateway", Ok(()), async { add() }).await;
+    storage.store.close().await;
+    added
+}
+
+fn print_generated(
+    config: &Config,
+    id: &str,
+    add: bool,
+    output: OutputOption,
+) -> Result<(), CommandError> {
+    let file = &config.crypto.keyring_file;
     match output.output {
         Format::Json => print_json(&json!({ "id": id, "file": file })),
         Format::Text if add => {

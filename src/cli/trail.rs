@@ -9,23 +9,35 @@ use crate::{
     audit::{AuditedDecision, CommandTrail, EventOrigin, certify_public_keys},
     broker::BrokerError,
     crypto::SystemRandom,
-    domain::Decision,
+    domain::{Decision, Reason},
     ports::SystemClock,
 };
 
 pub(super) use crate::audit::EventResult;
+
+/// The error of a recorded change.
+pub(super) trait RecordedError: Into<CommandError> {
+    /// Returns the reason that the audit trail gets.
+    fn reason(&self) -> Reason;
+}
+
+impl RecordedError for BrokerError {
+    fn reason(&self) -> Reason {
+        self.reason()
+    }
+}
 
 /// Records a change in the audit trail and then makes it. If `ready` is an error, records the failure and changes
 /// nothing.
 ///
 /// # Errors
 /// If the event cannot be stored (then nothing is changed), or if the change fails.
-pub(super) async fn change<T>(
+pub(super) async fn change<T, E: RecordedError>(
     storage: &Storage,
     command: &str,
     resource: &str,
     ready: Result<(), BrokerError>,
-    act: impl Future<Output = Result<T, BrokerError>>,
+    act: impl Future<Output = Result<T, E>>,
 ) -> Result<T, CommandError> {
     if let Err(error) = ready {
         record(storage, command, resource, EventResult::failed(error.reason())).await?;
@@ -36,7 +48,7 @@ pub(super) async fn change<T>(
     if let Err(error) = &done {
         record(storage, command, resource, EventResult::failed(error.reason())).await?;
     }
-    Ok(done?)
+    done.map_err(Into::into)
 }
 
 /// Records the event of a command, such as `audit.verify`. If that fails, the command must not do its work.

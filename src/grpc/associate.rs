@@ -92,8 +92,8 @@ impl AssociateHandler {
         let CommonFields { tenant, actor, max_staleness } = fields;
         let authorized = self.tenant_authorizer.authorize(context, field, tenant).await?;
         let actor = self.authorize_actor(context, authorized.resource(), actor).await?;
-        let (account, max_wait) = (context.caller().shared_id(), context.max_wait);
-        let options = AssociateReadOptions { actor, account, max_staleness, max_wait };
+        let (queue_key, max_wait) = (context.caller().shared_id(), context.max_wait);
+        let options = AssociateReadOptions { actor, queue_key, max_staleness, max_wait };
         Ok(AuthorizedRead { authorized, options })
     }
 

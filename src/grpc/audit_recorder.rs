@@ -88,11 +88,13 @@ impl AuditRecorder {
         let origin = context.event_origin();
         let result = EventResult { code: code.into(), reason, credential_id: credential };
         let pending = decisions.into_iter().enumerate().map(|(index, mut noted)| {
-            // Permitted by policy, but denied by the configuration.
+            // Policy permitted the action. Then the configuration denied it (`RevealNotAllowed`), or a later decision
+            // did (`NoLongerPermitted`).
             if denied_later && index == last {
                 noted.decided.decision = Decision::Denied;
             }
             let class = noted.class();
+            // The associates are read as this person.
             if noted.name == Some(ActionName::ReadAssociates)
                 && let Some(person) = &person
             {

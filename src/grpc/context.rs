@@ -18,7 +18,7 @@ use super::{
     notes::{NotedResource, Notes},
 };
 use crate::{
-    access::{AccessError, Caller},
+    access::{AccessError, ActionName, Caller, PolicyIds},
     audit::EventOrigin,
     broker::BrokerError,
     domain::{AuditText, Reason, TenantName},
@@ -39,6 +39,8 @@ pub(super) struct CallContext {
     pub(super) client_text: AuditText,
     /// The time limit of waits for SuperOffice, from the start of the call.
     pub(super) max_wait: Duration,
+    /// The memory charge of the call until policy permits it.
+    pub(super) charge: RequestCharge,
     /// The notes for the audit trail.
     pub(super) notes: Notes,
     pub(super) tenant: OnceLock<TenantName>,
@@ -67,7 +69,8 @@ impl CallContext {
             client,
             client_text,
             max_wait,
-            notes: Notes::new(charge),
+            charge,
+            notes: Notes::default(),
             tenant: OnceLock::new(),
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
@@ -116,6 +119,17 @@ impl CallContext {
     /// Sets the tenant of the call. Returns whether it was not set before.
     pub(super) fn set_tenant(&self, tenant: &TenantName) -> bool {
         self.tenant.get().is_none() && self.tenant.set(tenant.clone()).is_ok()
+    }
+
+    /// Notes a permission. Ends the memory charge of the call and frees its connection slot.
+    pub(super) fn permit<'a>(
+        &self,
+        action: ActionName,
+        resource: impl Into<NotedResource<'a>>,
+        policy_ids: PolicyIds,
+    ) {
+        self.charge.permit();
+        self.notes.allowed(action, resource, policy_ids);
     }
 
     /// Notes a denial, and returns its failure. `action` may also be the name of a query that is not a policy action.

@@ -20,7 +20,7 @@ pub struct HandlerDependencies {
     pub audit: Arc<AuditRecorder>,
     /// Seals page tokens.
     pub page_tokens: Arc<dyn PageTokens>,
-    /// Cancelled at shutdown, when watches must end.
+    /// Cancelled during shutdown, when connections get a GOAWAY, and watches and incomplete requests end.
     pub stopping: CancellationToken,
 }
 
@@ -63,7 +63,7 @@ impl HandlerDependencies {
     ) -> Result<Authorized<A, R>, Failure> {
         let authorized =
             decision.map_err(|refused| context.refuse(A::NAME.as_str(), name, refused))?;
-        context.notes.allowed(A::NAME, name, Arc::clone(authorized.policy_ids()));
+        context.permit(A::NAME, name, Arc::clone(authorized.policy_ids()));
         self.audit.check(A::NAME)?;
         Ok(authorized)
     }

@@ -69,7 +69,7 @@ pub(super) struct LayerDependencies {
     pub(super) calls: TaskTracker,
     /// The trusted proxies in front of the gateway.
     pub(super) trusted: TrustedProxies,
-    /// Cancelled at shutdown, when calls whose message has not arrived must end.
+    /// Cancelled during shutdown, when connections get a GOAWAY, and watches and incomplete requests end.
     pub(super) stopping: CancellationToken,
     /// The maximum age of connections, and of streams of public services.
     pub(super) max_connection_age: Duration,
@@ -209,7 +209,7 @@ impl LayerState {
             if many_messages {
                 return Ok(body);
             }
-            let charge = context.notes.charge();
+            let charge = &context.charge;
             receive(body, limit, charge, &self.dependencies.stopping)
                 .await
                 .map_err(NotHandled::NotReceived)
@@ -239,7 +239,7 @@ impl LayerState {
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(Arc::clone(context));
         let Ok(response) = inner.call(request).await;
-        if !context.notes.charge().is_charged() {
+        if !context.charge.is_charged() {
             return response;
         }
         // No policy has permitted the call. If its service is public, the answer may be an endless stream.

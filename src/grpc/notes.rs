@@ -6,7 +6,6 @@ use crate::{
     access::{ActionName, PolicyIds, Resource},
     audit::{AuditedDecision, EventClass},
     domain::{AuditText, CredentialId, Decision},
-    listen::RequestCharge,
 };
 
 /// The notes of a call for its audit events.
@@ -14,8 +13,6 @@ use crate::{
 pub(super) struct Notes {
     unwritten: Mutex<UnwrittenNotes>,
     reason: OnceLock<AuditText>,
-    /// The memory charge of the call until policy permits it.
-    charge: RequestCharge,
 }
 
 /// The notes that are not written yet.
@@ -49,16 +46,6 @@ impl<'a> From<&'a Resource> for NotedResource<'a> {
 }
 
 impl Notes {
-    /// Returns the notes of a call that policy has not permitted yet.
-    pub(super) fn new(charge: RequestCharge) -> Self {
-        Self { charge, ..Self::default() }
-    }
-
-    /// The memory charge of the call until policy permits it.
-    pub(super) fn charge(&self) -> &RequestCharge {
-        &self.charge
-    }
-
     /// The reason that the caller gave; empty if it gave none.
     pub(super) fn reason(&self) -> AuditText {
         self.reason.get().cloned().unwrap_or_default()
@@ -95,14 +82,13 @@ impl Notes {
         }
     }
 
-    /// Notes a permission, and ends the memory charge of the call.
+    /// Notes a permission.
     pub(super) fn allowed<'a>(
         &self,
         action: ActionName,
         resource: impl Into<NotedResource<'a>>,
         policy_ids: PolicyIds,
     ) {
-        self.charge.permit();
         if is_audited(action) {
             let (name, action) = (Some(action), action.as_str());
             self.note(name, action, resource.into(), Decision::Allowed, policy_ids);

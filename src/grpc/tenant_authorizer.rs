@@ -59,8 +59,7 @@ impl TenantAuthorizer {
         })
         .await;
         // Policy permitted the action, but the tenant is in no application, or in several.
-        let authorized =
-            chosen.inspect_err(|_| context.notes.allowed(A::NAME, wildcard, Arc::new([])))?;
+        let authorized = chosen.inspect_err(|_| context.permit(A::NAME, wildcard, Arc::new([])))?;
         common.count_in_tenant_once(context, tenant_of(authorized.resource()))?;
         let name: Resource = authorized.resource().clone().into();
         common.note_decision(context, &name, Ok(authorized))

@@ -31,7 +31,7 @@ impl HandlerDependencies {
         match self.access.authorize_web_api_call(caller, call, actor) {
             Ok(authorized) => {
                 let (action, resource) = (authorized.action(), authorized.resource());
-                context.notes.allowed(action, &resource, Arc::clone(authorized.policy_ids()));
+                context.permit(action, &resource, Arc::clone(authorized.policy_ids()));
                 self.audit.check(action)?;
                 Ok(authorized)
             }

@@ -28,7 +28,7 @@ const TURN_UNITS: usize = 128;
 /// The bytes of a read that use up one unit.
 const BYTES_PER_UNIT: usize = 1024;
 
-/// The units that reads leave for writes and timers. Without them, a client that never stops to send would receive
+/// The units that reads leave for writes and timers. Without them, a client that never stops sending would receive
 /// nothing, and its connection would not end at its maximum age.
 const RESERVED_UNITS: usize = 8;
 

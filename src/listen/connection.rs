@@ -273,7 +273,7 @@ impl<A: Unpin> Connection<A> {
         if self.version == HttpVersion::Http1 {
             return stream.poll_read(context, buffer);
         }
-        if self.slot.held.is_known() {
+        if self.slot.held.has_recent_permit() {
             let before = buffer.filled().len();
             ready!(stream.poll_read(context, buffer))?;
             charge_read(buffer.filled().len() - before);
@@ -299,7 +299,7 @@ impl<A: Unpin> AsyncRead for Connection<A> {
         if this.peeked.replay(buffer) {
             return Poll::Ready(Ok(()));
         }
-        // Checked before the read, so that a client that never stops to send is evicted, too.
+        // Checked before the read, so that a client that never stops sending is evicted, too.
         if this.slot.poll_evicted(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }

@@ -131,11 +131,11 @@ impl Slots {
             self.addresses.iter().filter_map(most).max().ok_or(TooManyConnections)?;
         // An address without a slot always gets one. Otherwise the largest address loses a slot only if it keeps at
         // least as many as the newcomer then has; else the newcomer loses its own oldest one.
-        let own_turn = own + 1 >= count && own > 0;
-        let loser = if own_turn { newcomer } else { largest };
+        let evicts_own = own + 1 >= count && own > 0;
+        let loser = if evicts_own { newcomer } else { largest };
         let connections = self.addresses.get(&loser).ok_or(TooManyConnections)?;
         let (number, oldest) = connections.first_key_value().ok_or(TooManyConnections)?;
-        if own_turn && !oldest.is_evictable(now) {
+        if evicts_own && !oldest.is_evictable(now) {
             return Err(TooManyConnections);
         }
         oldest.evicted.cancel();
@@ -175,7 +175,7 @@ impl ConnectionSlot {
     }
 
     /// Returns whether a request of the connection, or lately one of its address, was permitted.
-    pub(super) fn is_known(&self) -> bool {
+    pub(super) fn has_recent_permit(&self) -> bool {
         self.is_permitted() || self.source.is_known()
     }
 

@@ -9,6 +9,7 @@ mod consents;
 mod file;
 mod files;
 mod grants;
+mod health;
 mod inspection;
 mod leases;
 mod lock;
@@ -17,7 +18,6 @@ mod open;
 mod schema;
 mod tenants;
 mod tickets;
-mod watch;
 mod writer;
 
 #[cfg(test)]

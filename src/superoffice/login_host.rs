@@ -53,8 +53,8 @@ impl LoginHost {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let gate = CallLimiter::new(max_concurrent, Arc::clone(&clock), Arc::clone(&random));
-        Self { client, uri, limiter: gate, skew: ClockSkew::default(), clock, random }
+        let limiter = CallLimiter::new(max_concurrent, Arc::clone(&clock), Arc::clone(&random));
+        Self { client, uri, limiter, skew: ClockSkew::default(), clock, random }
     }
 
     /// Returns whether the circuit is open because the host does not answer.
@@ -88,7 +88,7 @@ impl LoginHost {
         request.header("accept", HeaderValue::from_static(JSON))
     }
 
-    /// Sends one `GET` past the call limiter, to check whether the host answers.
+    /// Sends one `GET` that bypasses the call limiter, to check whether the host answers.
     pub(super) async fn get_once(
         &self,
         limits: RequestLimits,

@@ -82,8 +82,8 @@ impl SystemUserLogin for SuperOffice {
                     return Ok(ticket);
                 }
                 Err(AuthenticationError::Final(error)) => return Err(error),
-                // Counts only for the last working key: the other one may not be registered yet. A later pair without
-                // this error does not change the result.
+                // Reports a wrong signature only if the last working key caused it. The next key may not be registered
+                // at SuperOffice yet. A later pair that fails for another reason does not change this result.
                 Err(AuthenticationError::TryNextPair(Refusal::Credential))
                     if last_worked.as_ref().is_some_and(|key| Arc::ptr_eq(key, &pair.signer)) =>
                 {

@@ -68,6 +68,19 @@ async fn a_key_is_added_beside_the_old_one_and_not_yet_used() {
 }
 
 #[tokio::test]
+async fn a_key_that_could_not_be_added_is_recorded_as_a_failure() {
+    let site = Site::new().await;
+    site.run(&["tenant", "list"]).await.succeeded();
+    fs::write(site.file(".keyring.toml.new"), "").unwrap();
+    let message = site.run(&["keys", "generate", "--add"]).await.failed(1);
+    assert!(message.contains(".keyring.toml.new"), "{message}");
+    let events = site.run(&["audit", "export", "--filter", "action = \"cli.keys.generate\""]).await;
+    let events = events.succeeded();
+    let reason = |line| serde_json::from_str::<Value>(line).unwrap()["errorReason"].clone();
+    assert_eq!(events.lines().map(reason).collect::<Vec<_>>(), ["", "INTERNAL"]);
+}
+
+#[tokio::test]
 async fn keys_are_listed_by_id_and_never_shown() {
     let site = Site::new().await;
     site.run(&["keys", "generate", "--add"]).await.succeeded();

@@ -41,7 +41,7 @@ impl Access {
             .map(AuthorizedCall::Person)
         };
         let as_system_user = |call| self.authorize_as(caller, call).map(AuthorizedCall::SystemUser);
-        let acting = match chosen {
+        let authorized = match chosen {
             ActorChoice::SystemUser => as_system_user(call),
             ActorChoice::Person(grant) => as_person(grant, call),
             ActorChoice::Unspecified { candidates } => {
@@ -54,12 +54,12 @@ impl Access {
         // Counts only permitted calls: denied calls have their own quota, and made-up tenants must not fill the
         // buckets.
         let refused = |over| CallError::Refused {
-            action: acting.action(),
-            resource: acting.tenant().clone().into(),
+            action: authorized.action(),
+            resource: authorized.tenant().clone().into(),
             refused: AccessError::OverQuota(over),
         };
-        self.count_tenant_call(caller, acting.tenant()).map_err(refused)?;
-        Ok(acting)
+        self.count_tenant_call(caller, authorized.tenant()).map_err(refused)?;
+        Ok(authorized)
     }
 
     /// Returns the grant of the only person that the caller may act as. Returns `None` for the system user, or if no
@@ -185,9 +185,9 @@ mod tests {
         access.authorize_web_api_call(&Caller::anonymous(), call, chosen)
     }
 
-    fn said(acting: Result<AuthorizedCall, CallError>) -> String {
-        match acting {
-            Ok(acting) => acting.resource().to_string(),
+    fn said(authorized: Result<AuthorizedCall, CallError>) -> String {
+        match authorized {
+            Ok(authorized) => authorized.resource().to_string(),
             Err(CallError::AmbiguousActor) => "several".to_owned(),
             Err(CallError::Refused { action, refused, .. }) => {
                 let refused = match refused {
@@ -268,10 +268,10 @@ mod tests {
             (when("true") + &when(names), &granted),
             (when(names) + &when("true").replace("permit", "forbid"), &denied),
         ] {
-            let acting = act(&policy, ActorChoice::SystemUser, Method::GET, token);
+            let authorized = act(&policy, ActorChoice::SystemUser, Method::GET, token);
             let wanted =
                 if policy.contains("forbid") { "callWebApiAsSystemUser denied" } else { wanted };
-            assert_eq!(said(acting), *wanted, "{policy}");
+            assert_eq!(said(authorized), *wanted, "{policy}");
         }
         let branch = act(&when("true"), ActorChoice::SystemUser, Method::GET, "/api/v1/User");
         assert_eq!(said(branch), granted);

@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct BackgroundWork {
     pub(super) use_cases: Arc<UseCases>,
     pub(super) store: Arc<dyn StoreHealth>,
-    /// The last known version of the store.
-    pub(super) store_version: Option<i64>,
+    /// The last known external version of the store, see [`StoreHealth::external_version`].
+    pub(super) external_version: Option<i64>,
     pub(super) maintenance: AccessMaintenance,
     pub(super) retention: Option<Retention>,
     pub(super) clock: Arc<dyn Clock>,
@@ -49,7 +49,7 @@ impl BackgroundWork {
             use_cases.impersonation.run_retries_after_resume(),
             use_cases.impersonation.run_revocations(),
             use_cases.associates.run_sweeps(),
-            store_monitor.run(forget, self.store_version),
+            store_monitor.run(forget, self.external_version),
             self.maintenance.run(self.clock),
             report_stalled_trail(&use_cases.audit.trail, self.health, self.stop),
             use_cases.audit.attempts.run(&use_cases.audit.trail),

@@ -43,8 +43,8 @@ pub enum ShutdownOutcome {
 pub(super) struct ShutdownHandles {
     pub(super) readiness: Arc<Readiness>,
     pub(super) health: Health,
-    /// Cancelled when connections get a GOAWAY and watches end.
-    pub(super) goaway: CancellationToken,
+    /// Cancelled during shutdown, when connections get a GOAWAY, and watches and incomplete requests end.
+    pub(super) stopping: CancellationToken,
     /// Cancelled when calls are aborted. They get a response, so that no client library retries an unsafe one
     /// automatically.
     pub(super) grpc_cut_off: CancellationToken,
@@ -142,7 +142,7 @@ impl Shutdown {
     async fn send_goaway(&self) {
         self.handles.readiness.close();
         self.handles.health.end_watches().await;
-        self.handles.goaway.cancel();
+        self.handles.stopping.cancel();
         self.tasks.quit_background.cancel();
     }
 

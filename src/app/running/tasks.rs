@@ -40,12 +40,13 @@ pub(super) struct RunningTasks {
 }
 
 impl RunningTasks {
-    /// Starts all tasks. The listeners send GOAWAY when `goaway` is cancelled. The trail is written on its own thread.
+    /// Starts all tasks. The listeners send GOAWAY when `stopping` is cancelled. The trail is written on its own
+    /// thread.
     pub(super) fn start(
         servers: Servers,
         background: BackgroundWork,
         (trail, audit_thread): (Arc<Trail>, DedicatedThread),
-        goaway: &CancellationToken,
+        stopping: &CancellationToken,
     ) -> Self {
         let Servers { grpc, http, egress, admin } = servers;
         let (quit, quit_audit) = (CancellationToken::new(), CancellationToken::new());
@@ -57,8 +58,8 @@ impl RunningTasks {
         let background = quit_background.clone().run_until_cancelled_owned(background.run());
         let tasks = TaskTracker::new();
         Self {
-            grpc: tasks.spawn(grpc.serve(goaway.clone())),
-            http: tasks.spawn(serve_http(http, egress, goaway.clone())),
+            grpc: tasks.spawn(grpc.serve(stopping.clone())),
+            http: tasks.spawn(serve_http(http, egress, stopping.clone())),
             admin: tasks.spawn(admin.serve(quit.clone())),
             audit_writer: tasks.spawn(audit_thread.run(write_trail)),
             background: tasks.spawn(background),
@@ -82,28 +83,28 @@ impl RunningTasks {
     }
 }
 
-/// Serves the listeners that are configured until `goaway`. An error of one ends both.
+/// Serves the listeners that are configured until `stopping` is cancelled. An error of one ends both.
 async fn serve_http(
     http: Option<PublicServer>,
     egress: Option<EgressServer>,
-    goaway: CancellationToken,
+    stopping: CancellationToken,
 ) -> HttpResult {
     let serve_public = async {
         match http {
-            Some(http) => http.serve(goaway.clone()).await,
-            None => goaway.cancelled().await,
+            Some(http) => http.serve(stopping.clone()).await,
+            None => stopping.cancelled().await,
         }
         Ok(())
     };
-    tokio::try_join!(serve_public, serve_egress(egress, goaway.clone())).map(drop)
+    tokio::try_join!(serve_public, serve_egress(egress, stopping.clone())).map(drop)
 }
 
-async fn serve_egress(egress: Option<EgressServer>, goaway: CancellationToken) -> HttpResult {
+async fn serve_egress(egress: Option<EgressServer>, stopping: CancellationToken) -> HttpResult {
     let Some(egress) = egress else {
-        goaway.cancelled().await;
+        stopping.cancelled().await;
         return Ok(());
     };
-    Ok(egress.serve(goaway).await?)
+    Ok(egress.serve(stopping).await?)
 }
 
 fn report_crash(what: &'static str, how: &str) -> bool {

@@ -38,7 +38,7 @@ pub(super) struct ReadDependencies {
     /// The timer for waits.
     pub(super) timer: Arc<dyn Clock>,
     pub(super) tasks: TaskTracker,
-    /// Cancelled when the gateway shuts down.
+    /// Cancelled during shutdown, when connections get a GOAWAY, and watches and incomplete requests end.
     pub(super) stopping: CancellationToken,
 }
 

@@ -36,7 +36,7 @@ impl Egress {
         host: &str,
         max_wait: Option<Duration>,
     ) -> Result<IssuedProxyCredential, BrokerError> {
-        let context = self.web_api_call(call, max_wait).await?;
+        let context = self.call_context(call, max_wait).await?;
         let may_reveal = reveal.is_some_and(|reveal| *reveal.resource() == context.tenant);
         let CredentialHeaders { uri, headers, credential_id } =
             self.web_api.issue_credential_headers(&context, host, may_reveal).await?;

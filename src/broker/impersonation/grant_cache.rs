@@ -100,7 +100,7 @@ impl GrantCache {
         *known = CachedGrants { generation, ..CachedGrants::default() };
     }
 
-    /// Drops the grants of a tenant that was disabled or deleted.
+    /// Drops the grants of a tenant.
     pub(super) fn forget_tenant(&self, tenant: &TenantName) {
         let mut known = self.write();
         known.generation += 1;

@@ -55,6 +55,7 @@ impl Refresher {
     pub(super) fn cache_token(&self, name: &GrantName, token: AccessToken) {
         let now = self.clock.moment();
         let life = token.expire_time.duration_since(token.issue_time).unsigned_abs();
+        // `jitter` returns at most 1.5 times its argument.
         let spread = self.random.jitter(life.mul_f64(RENEWAL_SPREAD / 1.5));
         let renew_after = life.mul_f64(LATEST_RENEWAL).saturating_sub(spread);
         let age = now.wall.duration_since(token.issue_time).try_into().unwrap_or_default();

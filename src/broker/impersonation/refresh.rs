@@ -98,9 +98,9 @@ impl Refresher {
         if !self.needs_exchange(&grant, purpose).await? {
             return Ok(());
         }
-        let conditions = application.refusal_conditions(&*self.clock);
-        let refusal = self.token_cache.cached_refusal(&name, grant.token_version, &conditions);
-        if let Some((error, wait)) = refusal {
+        let conditions = application.failure_conditions(&*self.clock);
+        let failure = self.token_cache.cached_failure(&name, grant.token_version, &conditions);
+        if let Some((error, wait)) = failure {
             return Err(error.with_retry_after(wait));
         }
         let retry_after = self.token_cache.replacement_delay(&name, self.clock.monotonic());
@@ -140,7 +140,8 @@ impl Refresher {
         Ok(found)
     }
 
-    /// Returns whether an exchange is needed: no other process has done it, and the grant's state allows it.
+    /// Caches the stored token if it is usable. Returns whether an exchange is needed: there is no usable token, and
+    /// the grant's state allows an exchange.
     async fn needs_exchange(
         &self,
         grant: &Grant,
@@ -262,9 +263,8 @@ impl Refresher {
             outlasts => {
                 let (name, lease) = (&pending.grant.name, &pending.owned_lease.lease);
                 let outcome = RefreshOutcome::Failed { reason: Reason::StoreUnavailable };
-                let settled =
+                let _ =
                     self.grants.record_outcome(name, lease, stored.version, &outcome, now).await;
-                drop(settled);
                 outlasts
             }
         }

@@ -72,7 +72,7 @@ impl Impersonation {
         let now = refresher.clock.moment();
         let retry = || refresher.random.jitter(RETRY_DELAY);
         for name in refresher.token_cache.take_due(now, self.renew_if_used_within, retry) {
-            // Asks for a longer lifetime than the cached token has: a stored token with it comes from another replica.
+            // Requires more lifetime than the cached token has. Only a token that another replica stored can meet this.
             let life = refresher.token_cache.current(&name).map(|held| held.remaining(now.wall));
             let min_ttl = life.unwrap_or_default().saturating_add(Duration::from_secs(1));
             self.start_refresh(&name, RefreshPurpose::Token(min_ttl));

@@ -496,7 +496,11 @@ async fn verifies_a_grant_before_its_next_use_after_a_restored_backup() {
     let world = World::new();
     let name = world.grants.add(&tenant(), 5);
     issue(&world, 5).await.unwrap();
+    let other: TenantName = "applications/crm-sync/tenants/Cust2".parse().unwrap();
+    world.grants.add(&other, 7);
+    world.impersonation.find(&other, &by_associate(7)).await.unwrap();
     world.impersonation.mark_all_unconfirmed(&tenant()).await.unwrap();
+    assert_eq!(world.impersonation.refresher.grant_cache.tenants(), [other]);
     assert_eq!(issue(&world, 5).await.unwrap(), "8A:Cust1.r5.2");
     assert!(!world.grants.grant(&name).identity_unconfirmed);
 }
@@ -526,6 +530,33 @@ async fn rejects_a_min_ttl_of_more_than_half_the_lifetime() {
     assert_eq!(reason(ask_for(11).await), Reason::InvalidArgument);
     assert!(ask_for(10).await.is_ok());
     assert_eq!(world.provider.sent().len(), 2);
+}
+
+#[tokio::test]
+async fn a_wall_clock_set_back_does_not_reduce_the_longest_min_ttl() {
+    let world = World::new();
+    world.grants.add(&tenant(), 5);
+    let first = issue(&world, 5).await.unwrap();
+    world.clock.set_wall(world.clock.now() - 24 * HOUR);
+    world.clock.advance(Duration::from_mins(40));
+    // Corrects the times of the cached token.
+    world.impersonation.renew_due();
+    world.wait_idle().await;
+    let asked = issue_for(&world, by_associate(5), Duration::from_mins(15));
+    assert_eq!(world.finish(asked).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn the_gateways_own_calls_accept_a_token_of_a_short_lifetime() {
+    let world = World::new();
+    let name = world.grants.add(&tenant(), 5);
+    world.provider.script_answers([ScriptedAnswer::ExpiresIn(Duration::from_secs(40))]);
+    let min_ttl = Duration::from_secs(30);
+    let asked = world.impersonation.access_token(&name, MinTtl::Preferred(min_ttl));
+    assert!(world.finish(asked).await.is_ok());
+    let asked = issue_for(&world, by_associate(5), min_ttl);
+    assert_eq!(reason(world.finish(asked).await), Reason::InvalidArgument);
+    assert_eq!(world.provider.sent().len(), 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     broker::{
         Application, BrokerError, Counters, TenantDirectory,
-        credential_cache::{BackOff, CredentialCache, EndedBy, RefusalConditions},
+        credential_cache::{BackOff, CredentialCache, EndedBy, FailureConditions},
         error::RETRY_SOON,
     },
     domain::{CredentialId, SystemTicket, TICKET_LIFETIME, TenantName, ticket_lifetime_end},
@@ -41,6 +41,13 @@ pub struct TicketRules {
     pub renew_if_used_within: Duration,
 }
 
+impl TicketRules {
+    /// Returns the maximum `min_ttl` of a request: half of a new ticket's lifetime.
+    pub(super) fn longest_min_ttl(&self) -> Duration {
+        self.max_age.min(TICKET_LIFETIME) / 2
+    }
+}
+
 /// The stores that tickets need.
 #[derive(Clone)]
 pub struct TicketStores {
@@ -62,8 +69,8 @@ pub(super) struct Exchanger {
 }
 
 impl Exchanger {
-    /// Puts a ticket into the cache that is valid for at least `min_ttl`, and returns it.
-    pub(super) async fn get_or_exchange(
+    /// Obtains a ticket from the store or SuperOffice that is valid for at least `min_ttl`, and caches it.
+    pub(super) async fn load_or_exchange(
         self: Arc<Self>,
         application: Arc<Application>,
         name: TenantName,
@@ -74,9 +81,9 @@ impl Exchanger {
         if let Some(ticket) = self.stored_ticket(&name, &token, min_ttl).await? {
             return Ok(self.cache_ticket(&name, ticket));
         }
-        let conditions = application.refusal_conditions(&*self.clock);
-        let refusal = self.cache.cached_refusal(&name, token.version, &conditions);
-        if let Some((error, wait)) = refusal {
+        let conditions = application.failure_conditions(&*self.clock);
+        let failure = self.cache.cached_failure(&name, token.version, &conditions);
+        if let Some((error, wait)) = failure {
             return Err(error.with_retry_after(wait));
         }
         let retry_after = self.cache.replacement_delay(&name, self.clock.monotonic());
@@ -156,7 +163,7 @@ impl Exchanger {
         token: &StoredToken,
         error: &UpstreamError,
     ) -> BrokerError {
-        let conditions = application.refusal_conditions(&*self.clock);
+        let conditions = application.failure_conditions(&*self.clock);
         self.counters.exchange_failures.increment();
         let failure = BrokerError::from_upstream(name, error);
         application.history.record_failure(self.clock.now(), &failure);
@@ -176,7 +183,7 @@ impl Exchanger {
         };
         let (version, now) = (token.version, conditions.now);
         let wait =
-            self.cache.record_refusal(name, version, failure.clone(), back_off, ended_by, now);
+            self.cache.record_failure(name, version, failure.clone(), back_off, ended_by, now);
         failure.with_retry_after(wait)
     }
 
@@ -185,7 +192,7 @@ impl Exchanger {
     fn back_off(
         &self,
         error: &UpstreamError,
-        conditions: &RefusalConditions,
+        conditions: &FailureConditions,
     ) -> Option<(BackOff, EndedBy)> {
         match error {
             // A refusal without a known reason may also mean that the client secret is wrong.
@@ -263,10 +270,5 @@ impl Exchanger {
     fn renewal_delay(&self, life: Duration) -> Duration {
         let before = self.random.jitter(RENEW_BEFORE).min(life / 3);
         life.saturating_sub(before)
-    }
-
-    /// Returns the maximum `min_ttl` of a request: half of a new ticket's lifetime.
-    pub(super) fn longest_min_ttl(&self) -> Duration {
-        self.rules.max_age.min(TICKET_LIFETIME) / 2
     }
 }

@@ -57,17 +57,17 @@ impl Budget {
         Self { limiters: Mutex::default(), timer }
     }
 
-    /// Waits for a permit for a call of this account, if there is one before `deadline`.
+    /// Waits for a permit for a call of this queue, if there is one before `deadline`.
     pub(super) async fn acquire(
         &self,
         tenant: &TenantName,
         rate: CallRate,
-        account: &Arc<str>,
+        queue_key: &Arc<str>,
         deadline: Option<Duration>,
     ) -> Result<Permit, OverLimit> {
         let now = self.timer.monotonic();
         let wait_until = deadline.unwrap_or(Duration::MAX).min(now + MAX_WAIT);
-        let Some(mut waiting) = self.enqueue(tenant, rate, account, now, wait_until)? else {
+        let Some(mut waiting) = self.enqueue(tenant, rate, queue_key, now, wait_until)? else {
             return Ok(Permit::Immediate);
         };
         loop {
@@ -98,7 +98,7 @@ impl Budget {
         &'b self,
         tenant: &'b TenantName,
         rate: CallRate,
-        account: &'b Arc<str>,
+        queue_key: &'b Arc<str>,
         now: Duration,
         deadline: Duration,
     ) -> Result<Option<QueuedCall<'b>>, OverLimit> {
@@ -106,7 +106,7 @@ impl Budget {
         let id = limiters.next_id;
         limiters.next_id += 1;
         let limiter = limiters.limiter(tenant, rate, now);
-        let time = limiter.earliest_time(limiter.calls_ahead(account), now);
+        let time = limiter.earliest_time(limiter.calls_ahead(queue_key), now);
         if time > deadline {
             return Err(OverLimit { retry_after: time.saturating_sub(now) });
         }
@@ -114,8 +114,16 @@ impl Budget {
             return Ok(None);
         }
         let wake = Arc::<Notify>::default();
-        limiter.enqueue(account, Waiter { id, deadline, wake: Arc::clone(&wake) });
-        Ok(Some(QueuedCall { budget: self, tenant, account, id, deadline, wake, dequeued: false }))
+        limiter.enqueue(queue_key, Waiter { id, deadline, wake: Arc::clone(&wake) });
+        Ok(Some(QueuedCall {
+            budget: self,
+            tenant,
+            queue_key,
+            id,
+            deadline,
+            wake,
+            dequeued: false,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Limiters> {
@@ -151,7 +159,7 @@ enum WaitState {
 struct QueuedCall<'b> {
     budget: &'b Budget,
     tenant: &'b TenantName,
-    account: &'b Arc<str>,
+    queue_key: &'b Arc<str>,
     id: u64,
     deadline: Duration,
     wake: Arc<Notify>,
@@ -190,7 +198,7 @@ impl Drop for QueuedCall<'_> {
         if !self.dequeued
             && let Some(limiter) = self.budget.lock().by_tenant.get_mut(self.tenant)
         {
-            limiter.remove(self.account, self.id);
+            limiter.remove(self.queue_key, self.id);
         }
     }
 }

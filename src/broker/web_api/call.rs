@@ -19,8 +19,8 @@ pub struct WebApiCallContext {
     pub tenant: TenantName,
     /// The user for whom SuperOffice runs the call.
     pub actor: Actor,
-    /// The account that the call counts against: accounts share the budget of a tenant fairly.
-    pub account: Arc<str>,
+    /// The key of the call's queue in the tenant's rate limit: the caller's id, or a shared key for associate reads.
+    pub queue_key: Arc<str>,
     /// The deadline, from [`WebApi::deadline_in`](super::WebApi::deadline_in). A call that cannot be made by then is
     /// rejected at once.
     pub deadline: Option<Duration>,

@@ -8,7 +8,7 @@ use super::call::WebApiCallContext;
 use crate::{
     broker::{
         BrokerError, Impersonation, IssuedAccessToken, Tickets, error::RETRY_SOON,
-        tickets::missing_web_api_uri,
+        impersonation::MinTtl, tickets::missing_web_api_uri,
     },
     domain::{Actor, CredentialId, SystemTicket, TenantName, WebApiUri},
     ports::ApiCredential,
@@ -60,7 +60,8 @@ impl CredentialSource {
                 Err(BrokerError::GrantNotFound(name.to_string()))
             }
             Actor::Grant(name) => {
-                let issued = self.impersonation.access_token(name, MIN_TTL).await?;
+                let min_ttl = MinTtl::Preferred(MIN_TTL);
+                let issued = self.impersonation.access_token(name, min_ttl).await?;
                 if person.as_ref().is_some_and(|person| !person.matches_grant(&issued.grant)) {
                     // Policy decides about the next call with the person's current name.
                     let cause =

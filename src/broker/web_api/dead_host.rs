@@ -87,6 +87,7 @@ impl DeadHostDetector {
         let result = tokio::select! {
             biased;
             result = attempt => result,
+            // `TimedOut` makes `host_failure` count it; `has_moved` then returns `true`.
             () = moved => Err(SendError::TimedOut("the tenant has moved".to_owned())),
         };
         unanswered.counts_from = None;

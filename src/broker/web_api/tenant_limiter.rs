@@ -1,8 +1,8 @@
 //! The rate limiter and the queue of calls to one tenant.
 //!
 //! The rate is a token bucket: an even rate, with a burst after a pause. It is stored as the time of the next regular
-//! call. Each account has its own queue, and the queues are served round-robin. So a thousand calls of one account
-//! delay the single call of another account by one call.
+//! call. Each queue key has its own queue, and the queues are served round-robin. So a thousand calls of one caller
+//! delay the single call of another caller by one call.
 
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -37,13 +37,13 @@ pub(super) struct TenantLimiter {
     due: Duration,
     /// The end of the pause that SuperOffice has requested.
     not_before: Duration,
-    /// The accounts with waiting calls. The first call of the first account is next.
-    rotation: VecDeque<AccountQueue>,
+    /// The queues with waiting calls. The first call of the first queue is next.
+    rotation: VecDeque<CallQueue>,
 }
 
 #[derive(Debug)]
-struct AccountQueue {
-    name: Arc<str>,
+struct CallQueue {
+    key: Arc<str>,
     waiting: VecDeque<Waiter>,
 }
 
@@ -83,7 +83,7 @@ impl TenantLimiter {
     pub(super) fn pause(&mut self, until: Duration) {
         self.not_before = self.not_before.max(until);
         self.due = self.due.max(until.saturating_add(self.rate.burst_lead()));
-        for waiter in self.rotation.iter().flat_map(|account| &account.waiting) {
+        for waiter in self.rotation.iter().flat_map(|queue| &queue.waiting) {
             if waiter.deadline < until {
                 waiter.wake.notify_one();
             }
@@ -96,7 +96,7 @@ impl TenantLimiter {
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.rotation.iter().map(|account| account.waiting.len()).sum()
+        self.rotation.iter().map(|queue| queue.waiting.len()).sum()
     }
 
     pub(super) fn has_no_waiters(&self) -> bool {
@@ -108,25 +108,25 @@ impl TenantLimiter {
         self.has_no_waiters() && self.due <= now && self.not_before <= now
     }
 
-    /// Returns the number of calls that would be served before a new call of this account.
-    pub(super) fn calls_ahead(&self, account: &str) -> usize {
-        let place = self.position(account);
+    /// Returns the number of calls that would be served before a new call of this queue.
+    pub(super) fn calls_ahead(&self, queue_key: &str) -> usize {
+        let place = self.position(queue_key);
         let own = place.and_then(|place| self.rotation.get(place));
         let own = own.map_or(0, |own| own.waiting.len());
-        let rounds = |(at, other): (usize, &AccountQueue)| {
-            // An account before this one in the rotation is served one more time.
+        let rounds = |(at, other): (usize, &CallQueue)| {
+            // A queue before this one in the rotation is served one more time.
             let again = place.is_none_or(|place| at < place);
             other.waiting.len().min(own + usize::from(again))
         };
         self.rotation.iter().enumerate().map(rounds).sum()
     }
 
-    pub(super) fn enqueue(&mut self, account: &Arc<str>, waiter: Waiter) {
-        match self.position(account).and_then(|place| self.rotation.get_mut(place)) {
+    pub(super) fn enqueue(&mut self, queue_key: &Arc<str>, waiter: Waiter) {
+        match self.position(queue_key).and_then(|place| self.rotation.get_mut(place)) {
             Some(own) => own.waiting.push_back(waiter),
             None => self
                 .rotation
-                .push_back(AccountQueue { name: Arc::clone(account), waiting: [waiter].into() }),
+                .push_back(CallQueue { key: Arc::clone(queue_key), waiting: [waiter].into() }),
         }
     }
 
@@ -134,20 +134,20 @@ impl TenantLimiter {
         self.next().is_some_and(|next| next.id == id)
     }
 
-    /// Removes the first call, and moves its account to the end of the rotation.
+    /// Removes the first call, and moves its queue to the end of the rotation.
     pub(super) fn serve_next(&mut self) {
-        let Some(mut account) = self.rotation.pop_front() else { return };
-        account.waiting.pop_front();
-        if !account.waiting.is_empty() {
-            self.rotation.push_back(account);
+        let Some(mut queue) = self.rotation.pop_front() else { return };
+        queue.waiting.pop_front();
+        if !queue.waiting.is_empty() {
+            self.rotation.push_back(queue);
         }
         self.wake_next();
     }
 
     /// Removes a waiting call that was not served.
-    pub(super) fn remove(&mut self, account: &str, id: u64) {
+    pub(super) fn remove(&mut self, queue_key: &str, id: u64) {
         let was_next = self.is_next(id);
-        if let Some(place) = self.position(account)
+        if let Some(place) = self.position(queue_key)
             && let Some(own) = self.rotation.get_mut(place)
         {
             own.waiting.retain(|waiter| waiter.id != id);
@@ -171,8 +171,8 @@ impl TenantLimiter {
         }
     }
 
-    fn position(&self, account: &str) -> Option<usize> {
-        self.rotation.iter().position(|known| &*known.name == account)
+    fn position(&self, queue_key: &str) -> Option<usize> {
+        self.rotation.iter().position(|known| &*known.key == queue_key)
     }
 }
 
@@ -187,9 +187,9 @@ mod tests {
         CallRate { per_second: whole(per_second), burst: whole(burst) }
     }
 
-    fn enqueue(limiter: &mut TenantLimiter, account: &str, id: u64) {
+    fn enqueue(limiter: &mut TenantLimiter, queue_key: &str, id: u64) {
         let waiter = Waiter { id, deadline: Duration::MAX, wake: Arc::default() };
-        limiter.enqueue(&account.into(), waiter);
+        limiter.enqueue(&queue_key.into(), waiter);
     }
 
     /// Returns the ids in the order in which they are served.
@@ -214,10 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn accounts_take_turns_and_each_keeps_its_own_order() {
+    fn queues_take_turns_and_each_keeps_its_own_order() {
         let mut limiter = TenantLimiter::new(rate(1, 1));
-        for (account, id) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 5), ("c", 6)] {
-            enqueue(&mut limiter, account, id);
+        for (queue_key, id) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 5), ("c", 6)] {
+            enqueue(&mut limiter, queue_key, id);
         }
         assert_eq!(served(&mut limiter), [1, 4, 5, 2, 6, 3]);
     }
@@ -267,13 +267,13 @@ mod tests {
 
         #[test]
         fn calls_ahead_is_exact_and_bounded_by_round_robin(
-            accounts in prop::collection::vec(0_u8..6, 0..60),
+            keys in prop::collection::vec(0_u8..6, 0..60),
             served_first in 0_usize..10,
             newcomer in 0_u8..7,
         ) {
             let mut limiter = TenantLimiter::new(rate(1, 1));
-            for (id, account) in (0..).zip(&accounts) {
-                enqueue(&mut limiter, &account.to_string(), id);
+            for (id, queue_key) in (0..).zip(&keys) {
+                enqueue(&mut limiter, &queue_key.to_string(), id);
             }
             (0..served_first).for_each(|_| limiter.serve_next());
             let newcomer = newcomer.to_string();

@@ -71,7 +71,7 @@ pub(super) async fn pass_back(
     mut record: CallRecord,
 ) -> Result<Response<Body>, (Failure, CallRecord)> {
     let WebApiResponse { response, .. } = upstream;
-    let (status, mut headers, mut parts) = (response.status, response.headers, response.body);
+    let (status, mut headers, mut body) = (response.status, response.headers, response.body);
     let mut length = length(&headers);
     let bodiless = *method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -79,25 +79,25 @@ pub(super) async fn pass_back(
         if status == StatusCode::PARTIAL_CONTENT || is_encoded(&headers) {
             return Err((not_rewritable(), record));
         }
-        let body = match rewrite_body(parts, length, links, &mut headers).await {
-            Ok(body) => body,
+        let rewritten = match rewrite_body(body, length, links, &mut headers).await {
+            Ok(rewritten) => rewritten,
             Err(failure) => return Err((failure, record)),
         };
-        headers.insert(header::CONTENT_LENGTH, body.len().into());
-        length = Some(body.len() as u64);
-        parts = split_into_parts(body);
+        headers.insert(header::CONTENT_LENGTH, rewritten.len().into());
+        length = Some(rewritten.len() as u64);
+        body = split_into_parts(rewritten);
     }
     record.set_status(status);
     if bodiless || length == Some(0) {
         record.set_complete();
     }
-    let parts = ResponseBody::new(parts);
+    let body = ResponseBody::new(body);
     if let Some(stalled_clients) =
         stalled_clients.filter(|_| length.is_none_or(|length| length > UNWATCHED_BYTES))
     {
-        stalled_clients.watch(&parts);
+        stalled_clients.watch(&body);
     }
-    let mut answer = Response::new(Body::new(AnswerBody { parts, left: length, record }));
+    let mut answer = Response::new(Body::new(AnswerBody { body, left: length, record }));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     Ok(answer)
@@ -145,12 +145,12 @@ fn too_large() -> Failure {
 
 /// Reads the whole body and rewrites its links.
 async fn rewrite_body(
-    parts: Stream,
+    body: Stream,
     length: Option<u64>,
     links: &LinkRewriter,
     headers: &mut HeaderMap,
 ) -> Result<Bytes, Failure> {
-    let whole = timeout(REWRITE_TIMEOUT, read_whole(parts, length, &REWRITE_BUDGET)).await;
+    let whole = timeout(REWRITE_TIMEOUT, read_whole(body, length, &REWRITE_BUDGET)).await;
     let timed_out =
         |_| BrokerError::truncated_answer(&SendError::TimedOut("a body to rewrite".to_owned()));
     let mut buffered = whole.map_err(timed_out)??;
@@ -216,14 +216,14 @@ impl AsRef<[u8]> for BufferedBody {
 
 /// Reads a body whose links are to be rewritten.
 async fn read_whole(
-    mut parts: Stream,
+    mut body: Stream,
     length: Option<u64>,
     budget: &'static Semaphore,
 ) -> Result<BufferedBody, Failure> {
     let mut buffered = BufferedBody::new(budget)?;
     buffered.reserve(length.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX)))?;
     loop {
-        match parts.try_next().await {
+        match body.try_next().await {
             Ok(None) => return Ok(buffered),
             Ok(Some(part)) => {
                 buffered.reserve(part.len())?;
@@ -242,7 +242,7 @@ fn split_into_parts(body: Bytes) -> Stream {
 
 /// The body of an answer to the caller. When it is dropped, the record of its call is written.
 struct AnswerBody {
-    parts: Arc<ResponseBody>,
+    body: Arc<ResponseBody>,
     /// The number of remaining bytes, if the length is known.
     left: Option<u64>,
     record: CallRecord,
@@ -257,7 +257,7 @@ impl hyper::body::Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
-        match ready!(this.parts.poll_next(context)) {
+        match ready!(this.body.poll_next(context)) {
             Some(Ok(part)) => {
                 let length = part.len() as u64;
                 this.record.sent_bytes += length;

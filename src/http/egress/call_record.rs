@@ -96,8 +96,8 @@ impl CallRecord {
         self.caller = caller;
     }
 
-    /// Writes the event of a permitted call, before any part of its answer is sent.
-    pub(super) fn write_permitted(
+    /// Queues the event of a permitted call. The caller must await its commit.
+    pub(super) fn queue_permitted(
         &mut self,
         call: &AuthorizedCall,
     ) -> Result<PendingEvent, AuditUnavailable> {

@@ -232,7 +232,7 @@ impl ProxyHandler {
         body: RequestBody,
         record: &mut CallRecord,
     ) -> Result<WebApiResponse, Failure> {
-        let mut pending = Some(record.write_permitted(call)?);
+        let mut pending = Some(record.queue_permitted(call)?);
         let body_error = BodyError::default();
         let max_bytes = self.rules.max_body_bytes;
         let body = prepare_body(body, max_bytes, &body_error, &self.copies).await?;

@@ -62,22 +62,22 @@ impl ResponseBody {
 
 impl StalledClientTimeout {
     /// Adds an answer to the checks.
-    pub(super) fn watch(&self, parts: &Arc<ResponseBody>) {
-        lock(&self.0).push((Arc::downgrade(parts), None));
+    pub(super) fn watch(&self, body: &Arc<ResponseBody>) {
+        lock(&self.0).push((Arc::downgrade(body), None));
     }
 
     /// Runs the checks. Never returns.
     pub(super) async fn run(&self) {
         loop {
             sleep(CHECK_INTERVAL).await;
-            lock(&self.0).retain_mut(|(parts, seen)| {
-                let Some(parts) = parts.upgrade() else { return false };
-                let polls = parts.polls.load(Ordering::Relaxed);
+            lock(&self.0).retain_mut(|(body, seen)| {
+                let Some(body) = body.upgrade() else { return false };
+                let polls = body.polls.load(Ordering::Relaxed);
                 let has_progress = seen.replace(polls) != Some(polls);
-                if has_progress || parts.waits_for_upstream.load(Ordering::Relaxed) {
+                if has_progress || body.waits_for_upstream.load(Ordering::Relaxed) {
                     return true;
                 }
-                lock(&parts.stream).take();
+                lock(&body.stream).take();
                 false
             });
         }
@@ -96,8 +96,8 @@ mod tests {
 
     use super::*;
 
-    async fn next(parts: &ResponseBody) -> Option<Result<Bytes, SendError>> {
-        poll_fn(|context| parts.poll_next(context)).await
+    async fn next(body: &ResponseBody) -> Option<Result<Bytes, SendError>> {
+        poll_fn(|context| body.poll_next(context)).await
     }
 
     fn endless() -> Arc<ResponseBody> {
@@ -116,22 +116,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn drops_the_answer_of_a_client_that_reads_nothing() {
-        let (stalled_clients, parts) = (StalledClientTimeout::default(), endless());
-        stalled_clients.watch(&parts);
-        assert!(next(&parts).await.unwrap().is_ok());
+        let (stalled_clients, body) = (StalledClientTimeout::default(), endless());
+        stalled_clients.watch(&body);
+        assert!(next(&body).await.unwrap().is_ok());
         in_time(&stalled_clients, sleep(3 * CHECK_INTERVAL)).await;
-        assert!(lock(&parts.stream).is_none());
-        assert!(next(&parts).await.unwrap().is_err());
+        assert!(lock(&body.stream).is_none());
+        assert!(next(&body).await.unwrap().is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn keeps_an_answer_that_began_just_before_a_check() {
-        let (stalled_clients, parts) = (StalledClientTimeout::default(), endless());
+        let (stalled_clients, body) = (StalledClientTimeout::default(), endless());
         let work = async {
             sleep(CHECK_INTERVAL.saturating_sub(Duration::from_millis(10))).await;
-            stalled_clients.watch(&parts);
+            stalled_clients.watch(&body);
             sleep(Duration::from_millis(20)).await;
-            assert!(next(&parts).await.unwrap().is_ok());
+            assert!(next(&body).await.unwrap().is_ok());
         };
         in_time(&stalled_clients, work).await;
     }

@@ -105,7 +105,7 @@ impl Refresher {
                 tracing::warn!(%error, grant = %name, "the failure of a refresh could not be stored; its outcome counts as unknown");
             }
         }
-        let conditions = application.refusal_conditions(&*self.clock);
+        let conditions = application.failure_conditions(&*self.clock);
         let ended_by = match &error {
             BrokerError::Refused(_, Refusal::Credential) => {
                 EndedBy::OtherCredential(conditions.credential_changes)
@@ -114,7 +114,7 @@ impl Refresher {
         };
         let now = conditions.now;
         let wait =
-            self.token_cache.record_refusal(name, version, error.clone(), back_off, ended_by, now);
+            self.token_cache.record_failure(name, version, error.clone(), back_off, ended_by, now);
         Err(error.with_retry_after(wait))
     }
 }

@@ -30,20 +30,20 @@ fn world(burst: u32) -> World {
 }
 
 impl World {
-    fn acquire(&self, account: &str) -> Waiting<'_> {
-        self.acquire_by(account, None)
+    fn acquire(&self, queue_key: &str) -> Waiting<'_> {
+        self.acquire_by(queue_key, None)
     }
 
-    fn acquire_by(&self, account: &str, deadline: Option<Duration>) -> Waiting<'_> {
-        let account: Arc<str> = account.into();
+    fn acquire_by(&self, queue_key: &str, deadline: Option<Duration>) -> Waiting<'_> {
+        let queue_key: Arc<str> = queue_key.into();
         Box::pin(
-            async move { self.budget.acquire(&self.tenant, self.rate, &account, deadline).await },
+            async move { self.budget.acquire(&self.tenant, self.rate, &queue_key, deadline).await },
         )
     }
 
     /// Starts a call that has to wait.
-    async fn waiting(&self, account: &str) -> Waiting<'_> {
-        let mut waiting = self.acquire(account);
+    async fn waiting(&self, queue_key: &str) -> Waiting<'_> {
+        let mut waiting = self.acquire(queue_key);
         assert!(poll!(&mut waiting).is_pending());
         waiting
     }
@@ -71,7 +71,7 @@ async fn calls_within_budget_get_a_permit_at_once_and_others_wait() {
 }
 
 #[tokio::test]
-async fn a_thousand_calls_of_one_account_delay_another_by_one_call() {
+async fn a_thousand_calls_of_one_queue_delay_another_by_one_call() {
     let world = world(1);
     world.use_up().await;
     let mut greedy = Vec::new();
@@ -100,10 +100,10 @@ async fn a_call_without_a_permit_before_its_deadline_is_rejected_at_once() {
     assert_eq!(late, Err(OverLimit { retry_after: Duration::from_millis(100) }));
     let mut first = world.acquire_by("a", in_time(100));
     assert!(poll!(&mut first).is_pending());
-    // In the queue of the same account, and in that of another account.
-    for account in ["a", "b"] {
-        let late = world.acquire_by(account, in_time(199)).await;
-        assert_eq!(late, Err(OverLimit { retry_after: Duration::from_millis(200) }), "{account}");
+    // In the same queue, and in another queue.
+    for queue_key in ["a", "b"] {
+        let late = world.acquire_by(queue_key, in_time(199)).await;
+        assert_eq!(late, Err(OverLimit { retry_after: Duration::from_millis(200) }), "{queue_key}");
     }
     world.advance(100);
     assert_eq!(first.await, Ok(Permit::AfterWaiting));
@@ -129,8 +129,8 @@ async fn a_cancelled_call_does_not_delay_the_others() {
         let world = world(1);
         world.use_up().await;
         let mut waiting = Vec::new();
-        for account in ["a", "b", "c"] {
-            waiting.push(world.waiting(account).await);
+        for queue_key in ["a", "b", "c"] {
+            waiting.push(world.waiting(queue_key).await);
         }
         drop(waiting.remove(given_up));
         for mut left in waiting {
@@ -172,12 +172,12 @@ async fn a_pause_delays_all_calls_and_rejects_those_it_makes_too_late() {
 async fn tenants_have_separate_budgets_and_idle_ones_are_removed() {
     let world = world(1);
     world.use_up().await;
-    let account = "a".into();
+    let queue_key = "a".into();
     for number in 2..MIN_CLEANUP_SIZE * 3 {
         world.advance(1);
         let tenant = format!("applications/crm-sync/tenants/Cust{number}").parse().unwrap();
         assert_eq!(
-            world.budget.acquire(&tenant, world.rate, &account, None).await,
+            world.budget.acquire(&tenant, world.rate, &queue_key, None).await,
             Ok(Permit::Immediate)
         );
     }
@@ -185,15 +185,15 @@ async fn tenants_have_separate_budgets_and_idle_ones_are_removed() {
 }
 
 #[tokio::test]
-async fn a_single_call_of_an_account_is_never_delayed_by_more_than_its_fair_share() {
+async fn a_single_call_of_a_queue_is_never_delayed_by_more_than_its_fair_share() {
     let world = world(3);
     let mut calls: Vec<(Duration, bool, Waiting<'_>)> = Vec::new();
-    // Two accounts always have waiting calls, and one account makes a single call at times.
+    // Two queues always have waiting calls, and one queue has a single call at times.
     for tick in 0..600_u64 {
         let now = world.clock.monotonic();
-        for account in ["greedy", "also"] {
+        for queue_key in ["greedy", "also"] {
             if tick % 20 == 0 {
-                calls.extend((0..20).map(|_| (now, false, world.acquire(account))));
+                calls.extend((0..20).map(|_| (now, false, world.acquire(queue_key))));
             }
         }
         if tick % 37 == 0 {
@@ -203,7 +203,7 @@ async fn a_single_call_of_an_account_is_never_delayed_by_more_than_its_fair_shar
         for (since, modest, mut call) in calls {
             match poll!(&mut call) {
                 std::task::Poll::Ready(turn) => {
-                    // Its own call and one call of each other account. Only the others may wait too long.
+                    // Its own call and one call of each other queue. Only the others may wait too long.
                     let delay = world.clock.monotonic().saturating_sub(since);
                     let fair = turn.is_ok() && delay <= Duration::from_millis(320);
                     assert!(!modest || fair, "{turn:?} after {delay:?}");
@@ -219,7 +219,7 @@ async fn a_single_call_of_an_account_is_never_delayed_by_more_than_its_fair_shar
 /// An event while calls wait.
 #[derive(Debug, Clone)]
 enum Event {
-    Arrives { account: u8, patience: Option<u64> },
+    Arrives { queue_key: u8, patience: Option<u64> },
     IsCancelled(prop::sample::Index),
     TimePasses(u64),
     IsPaused(u64),
@@ -228,7 +228,7 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (0_u8..4, prop::option::of(0_u64..2_000))
-            .prop_map(|(account, patience)| Event::Arrives { account, patience }),
+            .prop_map(|(queue_key, patience)| Event::Arrives { queue_key, patience }),
         2 => any::<prop::sample::Index>().prop_map(Event::IsCancelled),
         3 => (0_u64..300).prop_map(Event::TimePasses),
         1 => (0_u64..500).prop_map(Event::IsPaused),
@@ -245,12 +245,12 @@ async fn simulate(happenings: Vec<Event>, burst: u32) -> Vec<Duration> {
     let milliseconds = Duration::from_millis;
     for happening in happenings {
         match happening {
-            Event::Arrives { account, patience } => {
+            Event::Arrives { queue_key, patience } => {
                 let (budget, tenant, clock) = (budget.clone(), tenant.clone(), clock.clone());
                 let deadline = patience.map(|patience| clock.monotonic() + milliseconds(patience));
                 handles.push(calls.spawn(async move {
-                    let account = account.to_string().into();
-                    let turn = budget.acquire(&tenant, rate, &account, deadline).await;
+                    let queue_key = queue_key.to_string().into();
+                    let turn = budget.acquire(&tenant, rate, &queue_key, deadline).await;
                     let now = clock.monotonic();
                     assert!(turn.is_err() || deadline.is_none_or(|deadline| now <= deadline));
                     turn.map(|_| now)

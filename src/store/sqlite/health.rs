@@ -1,4 +1,4 @@
-//! The state of the file.
+//! The health of the store: its file, its version, and rows with future times.
 
 use async_trait::async_trait;
 
