@@ -279,11 +279,11 @@ impl<A: Unpin> Connection<A> {
             charge_read(buffer.filled().len() - before);
             return Poll::Ready(Ok(()));
         }
-        let mut bytes = [0; UNAUTHORIZED_READ_BYTES];
-        let room = buffer.remaining().min(bytes.len());
-        let mut part = ReadBuf::new(bytes.get_mut(..room).unwrap_or_default());
+        let room = buffer.remaining().min(UNAUTHORIZED_READ_BYTES);
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
         ready!(stream.poll_read(context, &mut part))?;
-        buffer.put_slice(part.filled());
+        let read = part.filled().len();
+        buffer.advance(read);
         end_read_turn();
         Poll::Ready(Ok(()))
     }
@@ -374,5 +374,52 @@ impl AsyncWrite for Stream {
 
     fn is_write_vectored(&self) -> bool {
         either!(self, stream => stream.is_write_vectored())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+    use crate::listen::{connection_limiter::ConnectionLimiter, intake_budget::IntakeBudget};
+
+    /// More than a turn may read of an unauthorized connection.
+    const SENT: usize = 8 * UNAUTHORIZED_READ_BYTES;
+
+    /// Returns a connection whose client has sent [`SENT`] bytes after the preface, and the client.
+    async fn busy_connection(limiter: &ConnectionLimiter) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(&HTTP2_PREFACE).await.unwrap();
+        client.write_all(&[0; SENT]).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let slot = limiter.take(address.ip()).unwrap();
+        let stop = CancellationToken::new();
+        let detected = Connection::detect_version(Stream::Plain(stream), address, slot, stop);
+        let mut connection = detected.await.unwrap();
+        connection.read_exact(&mut [0; HTTP2_PREFACE.len()]).await.unwrap();
+        (connection, client)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_stops_sending_is_evicted() {
+        let limiter = ConnectionLimiter::new(1, Arc::default());
+        let (mut connection, _client) = busy_connection(&limiter).await;
+        assert!(connection.read(&mut [0; 16]).await.is_ok());
+        connection.slot.held.evicted().cancel();
+        let ended = connection.read(&mut [0; 16]).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_of_a_known_address_is_read_in_large_parts() {
+        let limiter = ConnectionLimiter::new(2, Arc::<IntakeBudget>::default());
+        let (mut unknown, _client) = busy_connection(&limiter).await;
+        let read = unknown.read(&mut [0; SENT]).await.unwrap();
+        assert!((1..=UNAUTHORIZED_READ_BYTES).contains(&read), "{read}");
+        unknown.slot().permit();
+        let (mut known, _client) = busy_connection(&limiter).await;
+        assert_eq!(known.read(&mut [0; SENT]).await.unwrap(), SENT);
     }
 }

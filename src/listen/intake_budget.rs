@@ -327,7 +327,10 @@ mod tests {
         let page = include_str!("../../docs/reference/limits.md");
         let [unauthorized, permitted] =
             [UNAUTHORIZED_BYTES, PERMITTED_BYTES].map(|bytes| bytes >> 20);
-        let limits = format!("{unauthorized} MiB in total, and {permitted} MiB on connections");
+        let limits = format!(
+            "{unauthorized} MiB in total, and {permitted} MiB on connections with a permitted \
+             request and for the last {KNOWN_SOURCES} addresses with one"
+        );
         assert!(page.contains(&limits), "{limits}");
     }
 
