@@ -1,8 +1,8 @@
 //! `cargo bench --bench audit`: the cost of the audit trail, by the number of events that are committed together.
 //!
 //! Three variants alternate in one run: the whole trail (queueing, encoding, hashing, signing, committing, waking the
-//! waiters); only the store, with prepared rows; and a bare SQLite file with one row per group, which is the minimum
-//! cost of storing it. Each runs on the disk of the temporary folder, with fsync, and in memory (`/dev/shm`), without.
+//! waiters); only the journal, with prepared rows; and a bare file with one `pwrite` and one `fdatasync` per group, which
+//! is the minimum cost of storing it. Each runs on the disk of the temporary folder and in memory (`/dev/shm`).
 //! Only the ratios are meaningful.
 
 #![expect(
@@ -14,24 +14,20 @@
     reason = "a bench is a script: it prints, and panics on errors"
 )]
 
-use std::{fs, path::Path, sync::Arc, time::Duration, time::Instant};
+use std::{fs, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::Duration, time::Instant};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
 use tempfile::TempDir;
 use tenant_gateway::{
     audit::{Durability, EventClass, Trail, TrailPorts, TrailRules},
-    crypto::{AuditKeys, EnvelopeSealer, Keyring},
+    crypto::{AuditKeys, Keyring, SystemRandom},
     domain::{
         AuditEvent, AuditRecord, AuditRow, AuditSignature, ChainPoint, Decision, NO_HASH,
         SignedPoint,
     },
-    ports::{AuditGroup, AuditStore as _, StoreHealth as _, SystemClock},
-    store::{SqliteFile, SqliteStore},
+    journal::{Journal, JournalPorts, JournalSettings, Role},
+    ports::{AuditGroup, AuditStore as _, SystemClock},
 };
 use tokio::runtime::Runtime;
 
@@ -72,15 +68,15 @@ async fn measure(medium: &str, folder: Option<&Path>, size: usize) {
         for (contender, took) in took.iter_mut().enumerate() {
             let folder = folder.map_or_else(TempDir::new, TempDir::new_in).unwrap();
             took.push(match contender {
-                0 => bare(folder.path(), groups, size).await,
-                1 => rows(folder.path(), groups, size).await,
+                0 => bare(folder.path(), groups, size),
+                1 => journal(folder.path(), groups, size).await,
                 _ => trail(folder.path(), groups, size).await,
             });
         }
     }
     let events = (groups * size) as f64;
     let reference = median(&took[0]).wall;
-    for (what, took) in ["bare SQLite", "store", "trail"].iter().zip(&took) {
+    for (what, took) in ["bare file", "journal", "trail"].iter().zip(&took) {
         let Took { wall, cpu, bytes } = median(took);
         println!(
             "{medium:6}  {size:6}  {what:12}  {:10.0}  {:15.2}  {:8.0}  {:14.0}  {:6.2}x",
@@ -171,21 +167,34 @@ fn groups_of(groups: usize, size: usize) -> Vec<AuditGroup> {
     (0..groups).map(group).collect()
 }
 
-async fn store(folder: &Path) -> (Arc<SqliteStore>, AuditKeys) {
+/// The size of a segment.
+const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+fn open(folder: &Path) -> (Journal, Arc<AuditKeys>) {
     let path = folder.join("keyring.toml");
     let id = Keyring::generate(&path, Timestamp::now()).unwrap();
-    let keyring = Keyring::load(&path).unwrap();
-    let file = SqliteFile::open(&folder.join("gateway.db")).await.unwrap();
-    let sealer = Arc::new(EnvelopeSealer::new(&keyring, &id).unwrap());
-    let keys = AuditKeys::new(&keyring, &id).unwrap();
-    (Arc::new(SqliteStore::new(file, sealer, std::iter::empty().collect())), keys)
+    let keys = Arc::new(AuditKeys::new(&Keyring::load(&path).unwrap(), &id).unwrap());
+    let directory = folder.join("audit");
+    let settings = JournalSettings { directory, segment_bytes: SEGMENT_BYTES, role: Role::Server };
+    let ports = JournalPorts {
+        signer: keys.clone(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    };
+    (Journal::open(settings, ports).unwrap(), keys)
+}
+
+/// Returns the bytes of all segments.
+fn segment_bytes(folder: &Path) -> u64 {
+    let segments = fs::read_dir(folder.join("audit/serve-bench")).unwrap();
+    segments.map(|segment| segment.unwrap().metadata().unwrap().len()).sum()
 }
 
 async fn trail(folder: &Path, groups: usize, size: usize) -> Took {
-    let (store, keys) = store(folder).await;
+    let (journal, keys) = open(folder);
     let ports = TrailPorts {
-        store: store.clone(),
-        signer: Arc::new(keys),
+        store: Arc::new(journal.clone()),
+        signer: keys,
         clock: Arc::new(SystemClock),
         timer: Arc::new(SystemClock),
     };
@@ -206,57 +215,40 @@ async fn trail(folder: &Path, groups: usize, size: usize) -> Took {
         () = work => {}
     }
     let (wall, cpu) = watch.stop();
-    store.close().await;
-    Took { wall, cpu, bytes: fs::metadata(folder.join("gateway.db")).unwrap().len() }
+    journal.close().await.unwrap();
+    Took { wall, cpu, bytes: segment_bytes(folder) }
 }
 
-async fn rows(folder: &Path, groups: usize, size: usize) -> Took {
-    let (store, _) = store(folder).await;
+async fn journal(folder: &Path, groups: usize, size: usize) -> Took {
+    let (journal, _) = open(folder);
     let groups = groups_of(groups, size);
     let watch = Watch::start();
     for group in &groups {
-        store.append(group).await.unwrap();
+        journal.append(group).await.unwrap();
     }
     let (wall, cpu) = watch.stop();
-    store.close().await;
-    Took { wall, cpu, bytes: fs::metadata(folder.join("gateway.db")).unwrap().len() }
+    journal.close().await.unwrap();
+    Took { wall, cpu, bytes: segment_bytes(folder) }
 }
 
-async fn bare(folder: &Path, groups: usize, size: usize) -> Took {
-    let path = folder.join("bare.db");
-    let mut connection: SqliteConnection = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .connect()
-        .await
-        .unwrap();
-    connection
-        .execute("CREATE TABLE packed (last INTEGER PRIMARY KEY, time INTEGER NOT NULL, bodies BLOB NOT NULL) STRICT")
-        .await
-        .unwrap();
-    let packed: Vec<(i64, i64, Vec<u8>)> = groups_of(groups, size)
+fn bare(folder: &Path, groups: usize, size: usize) -> Took {
+    let packed: Vec<Vec<u8>> = groups_of(groups, size)
         .into_iter()
-        .map(|AuditGroup { rows, head }| {
-            let bodies: Vec<_> =
-                rows.iter().map(|row| [&row.hash[..], &row.body].concat()).collect();
-            (head.point.sequence, head.point.time.as_microsecond(), bodies.concat())
+        .map(|AuditGroup { rows, .. }| {
+            rows.iter().flat_map(|row| [&row.hash[..], &row.body].concat()).collect()
         })
         .collect();
+    let bytes: u64 = packed.iter().map(|group| group.len() as u64).sum();
+    let file = fs::File::create(folder.join("bare")).unwrap();
+    file.write_all_at(&vec![0; usize::try_from(bytes).unwrap()], 0).unwrap();
+    file.sync_all().unwrap();
     let watch = Watch::start();
-    for (last, time, bodies) in &packed {
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        sqlx::query("INSERT INTO packed VALUES (?, ?, ?)")
-            .bind(last)
-            .bind(time)
-            .bind(bodies)
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
-        transaction.commit().await.unwrap();
+    let mut offset = 0;
+    for group in &packed {
+        file.write_all_at(group, offset).unwrap();
+        file.sync_data().unwrap();
+        offset += group.len() as u64;
     }
     let (wall, cpu) = watch.stop();
-    connection.close().await.unwrap();
-    Took { wall, cpu, bytes: fs::metadata(path).unwrap().len() }
+    Took { wall, cpu, bytes }
 }

@@ -40,7 +40,7 @@ use tenant_gateway::{
         token_service_client::TokenServiceClient,
         token_service_server::{TokenService, TokenServiceServer},
     },
-    ports::{StoreHealth as _, TenantStore as _, TicketStore as _},
+    ports::{TenantStore as _, TicketStore as _},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{Request, Response, Status, transport::Channel};
@@ -384,7 +384,7 @@ async fn fill(world: &Installation) {
         };
         assert!(store.put(&name, &ticket).await.unwrap());
     }
-    storage.store.close().await;
+    storage.close().await;
 }
 
 fn tenant_status(now: Timestamp) -> impl Fn(&TenantName) -> tenant_gateway::domain::TenantStatus {

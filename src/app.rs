@@ -7,6 +7,7 @@ mod dedicated_thread;
 mod gateway;
 mod grants;
 mod grpc_handlers;
+mod journal_upkeep;
 mod listeners;
 mod metrics;
 mod network;
@@ -26,7 +27,9 @@ pub(crate) use self::{
     listeners::inspect_tls,
     network::network,
     policy::inspect_policy,
-    storage::{environment_mismatch, known_applications, read_keyring, store_path},
+    storage::{
+        audit_directory, environment_mismatch, known_applications, read_keyring, store_path,
+    },
 };
 pub use self::{
     gateway::Gateway,

@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod grpc;
 pub mod http;
 pub mod issuers;
+pub mod journal;
 pub mod lifecycle;
 pub mod listen;
 pub mod outbound;

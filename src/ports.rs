@@ -33,7 +33,8 @@ pub use self::{
         ASSOCIATES_PER_PAGE, AssociatePage, AssociateQueries, MAX_ASSOCIATES_BY_ID, ParsedRows,
     },
     audit::{
-        AuditGroup, AuditPosition, AuditSigner, AuditStore, ChainedRow, StoredPublicKey, TimeSpan,
+        AuditGroup, AuditHeadStore, AuditPosition, AuditSigner, AuditStore, ChainedRow,
+        StoredPublicKey, TimeSpan,
     },
     body_copy::{BodyCopy, BodyParts, CopyBudget, MAX_COPY_BYTES},
     clock::{CLOCK_LEEWAY, Clock, ManualClock, Moment, SystemClock, is_ahead},

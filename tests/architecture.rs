@@ -21,7 +21,7 @@ mod tokens;
 use self::source::Source;
 
 /// Each top-level module, and the modules that it may use.
-const MODULES: [(&str, &[&str]); 21] = [
+const MODULES: [(&str, &[&str]); 22] = [
     ("domain", &[]),
     ("ports", &["domain"]),
     ("access", &["domain", "ports"]),
@@ -32,6 +32,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("superoffice", &["domain", "ports", "outbound"]),
     ("issuers", &["domain", "ports", "outbound"]),
     ("store", &["domain", "ports"]),
+    ("journal", &["domain", "ports"]),
     ("telemetry", &["domain", "ports"]),
     ("listen", &["domain", "ports"]),
     ("grpc", &["domain", "ports", "access", "audit", "broker", "listen"]),
@@ -52,7 +53,7 @@ const EVERY_MODULE: &[&str] = &["*"];
 const PLANNED_MODULES: [&str; 0] = [];
 
 /// Libraries that only some modules may use, and the reason.
-const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 32] = [
+const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 34] = [
     ("tonic", &["grpc"], "gRPC is handled in one module"),
     ("tonic_*", &["grpc"], "gRPC is handled in one module"),
     ("prost", &["grpc"], "protobuf types stay in the gRPC module"),
@@ -75,6 +76,8 @@ const RESTRICTED_LIBRARIES: [(&str, &[&str], &str); 32] = [
     ),
     ("icu_*", &["domain"], "user-supplied text has one normal form"),
     ("h2", &["outbound"], "HTTP/2 errors are distinguished where requests are sent"),
+    ("zstd", &["journal"], "segments are compressed in one module"),
+    ("crc32c", &["journal"], "checksums of segments are computed in one module"),
     ("sqlx", &["store"], "SQL stays behind the ports of the store"),
     ("aws_lc_rs", &["crypto"], "cryptography is done in one module"),
     ("jsonwebtoken", &["superoffice"], "tokens are validated where they arrive"),

@@ -13,7 +13,7 @@ use tenant_gateway::{
     config::Config,
     crypto::{DemoIssuer, Keyring},
     domain::TenantName,
-    ports::{StoreHealth as _, TenantStore as _},
+    ports::TenantStore as _,
 };
 
 pub(crate) const ISSUER: &str = "https://issuer.bench.invalid";
@@ -85,7 +85,7 @@ impl Installation {
         let storage = self.storage().await;
         storage.store.create(&name, &BTreeMap::default(), now).await.unwrap();
         storage.store.set_system_user_token(&name, &token, now).await.unwrap();
-        storage.store.close().await;
+        storage.close().await;
     }
 }
 

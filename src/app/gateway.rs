@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Secrets},
     http::Readiness,
     listen::IntakeBudget,
+    ports::AuditStore as _,
     telemetry::Metrics,
 };
 
@@ -47,6 +48,7 @@ impl Gateway {
         let mut reloadables = maintenance.reloadables();
         reloadables.extend(listeners.reloadables());
         let storage = Storage::open_to_serve(&config).await?;
+        read_chains(&storage).await;
         let use_cases = UseCases::new(&config, &storage, applications, access, &runtime);
         let observed = observed_metrics(&use_cases, &runtime.counters, login_hosts);
         maintenance.attach_trail(&use_cases.audit.trail);
@@ -85,16 +87,23 @@ fn readiness(storage: &Storage, use_cases: &UseCases) -> Readiness {
     Readiness::new(storage.store.clone(), move || trail.stalled(), stale)
 }
 
+/// Reads the end of every audit chain. The first event links to all of them, and must not wait for files to be read.
+async fn read_chains(storage: &Storage) {
+    if let Err(error) = storage.audit.chains().await {
+        tracing::warn!(%error, "the audit chains cannot be read yet");
+    }
+}
+
 /// Stores the public keys that verify the audit trail. Only signatures of a key that has left the keyring depend on
 /// this, and the next start tries again, so a failure does not prevent the start.
 async fn store_public_keys(storage: &Storage) {
-    if let Err(error) = certify_public_keys(&*storage.store, &*storage.audit_signer).await {
+    if let Err(error) = certify_public_keys(&*storage.audit, &*storage.audit_signer).await {
         tracing::warn!(%error, "the public keys of the audit trail are not stored");
     }
 }
 
 /// Returns the task that deletes old audit events, if a retention is configured.
 fn retention(config: &Config, storage: &Storage, runtime: &Runtime) -> Option<Retention> {
-    let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
+    let (store, signer) = (storage.audit.clone(), storage.audit_signer.clone());
     config.audit.retention.map(|keep| Retention::new(store, signer, runtime.clock.clone(), keep))
 }

@@ -33,7 +33,7 @@ pub(super) fn grpc_handlers(
         tenants: use_cases.tenants.clone(),
     });
     let signer = storage.audit_signer.clone();
-    let audit_log = AuditLog::new(storage.store.clone(), signer, runtime);
+    let audit_log = AuditLog::new(storage.audit.clone(), storage.store.clone(), signer, runtime);
     let envoy = || ExtAuthzHandler { common: common.clone(), egress: egress.clone() };
     Handlers {
         token: TokenHandler {

@@ -121,6 +121,8 @@ impl PreparedGateway {
         let background = BackgroundWork {
             use_cases: self.use_cases.clone(),
             store: self.storage.store.clone(),
+            journal: self.storage.audit.clone(),
+            heads: self.storage.store.clone(),
             external_version,
             maintenance: self.maintenance,
             retention: self.retention,
@@ -152,6 +154,8 @@ impl PreparedGateway {
             },
             work: self.runtime.tasks.clone(),
             audit: self.use_cases.audit.clone(),
+            journal: self.storage.audit.clone(),
+            heads: self.storage.store.clone(),
             store: self.storage.store.clone(),
         }
     }

@@ -1,12 +1,15 @@
-//! Opens keyring and store together, because the store records which key of the keyring is active.
+//! Opens keyring, store and audit journal together: the store records which key of the keyring is active.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     config::{Application, Config, ConfigError, CryptoProvider, Problem, StoreLocation},
-    crypto::{AuditKeys, EnvelopeSealer, Keyring, KeyringError, PageTokenKey},
+    crypto::{AuditKeys, EnvelopeSealer, Keyring, KeyringError, PageTokenKey, SystemRandom},
     domain::ApplicationId,
-    ports::{ApplicationBinding, ApplicationStore as _, PageTokens, StoreError},
+    journal::{self, Journal, JournalPorts, JournalSettings, Role},
+    ports::{
+        ApplicationBinding, ApplicationStore as _, PageTokens, StoreError, StoreHealth, SystemClock,
+    },
     store::{KnownApplication, KnownApplications, OpenError, ServeLock, SqliteFile, SqliteStore},
 };
 
@@ -19,15 +22,20 @@ pub enum StorageError {
     /// The store's file cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The audit journal cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] journal::OpenError),
     /// The store was opened but a query failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// An open store and the keys derived from the keyring.
+/// An open store, an open audit journal, and the keys derived from the keyring.
 pub struct Storage {
-    /// The store, which implements every store port.
+    /// The store of everything but audit events.
     pub store: Arc<SqliteStore>,
+    /// The audit events.
+    pub audit: Arc<Journal>,
     /// Seals page tokens.
     pub page_tokens: Arc<dyn PageTokens>,
     /// Signs the audit trail.
@@ -36,18 +44,18 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the store for a command. A server may use it at the same time.
+    /// Opens store and journal for a command. A server may use them at the same time.
     ///
     /// # Errors
-    /// If the configuration, the keyring or the store cannot be used.
+    /// If the configuration, the keyring, the store or the journal cannot be used.
     pub async fn open(config: &Config) -> Result<Self, StorageError> {
         Self::open_with(config, None).await
     }
 
-    /// Opens the store for a server. Only one process may do so.
+    /// Opens store and journal for a server. Only one process may do so.
     ///
     /// # Errors
-    /// If another server has the store, or the configuration, the keyring or the store cannot be used.
+    /// If another server has the store or the journal, or if one of the parts cannot be used.
     pub async fn open_to_serve(config: &Config) -> Result<Self, StorageError> {
         let lock =
             ServeLock::acquire(store_path(config)).map_err(|error| open_error(config, error))?;
@@ -83,15 +91,47 @@ impl Storage {
         let sealer = EnvelopeSealer::new(&keyring, &active).map_err(wrong_keyring)?;
         let page_tokens = PageTokenKey::new(&keyring, &active).map_err(wrong_keyring)?;
         let audit_signer = AuditKeys::new(&keyring, &active).map_err(wrong_keyring)?;
+        let audit_signer = Arc::new(audit_signer);
         let store = Arc::new(SqliteStore::new(file, Arc::new(sealer), known_applications(config)));
         bind_applications(config, &store, lock.is_some()).await?;
-        Ok(Self {
-            store,
-            page_tokens: Arc::new(page_tokens),
-            audit_signer: Arc::new(audit_signer),
-            _lock: lock,
-        })
+        let role = if lock.is_some() { Role::Server } else { Role::Command };
+        let audit = Arc::new(open_journal(config, role, &audit_signer)?);
+        Ok(Self { store, audit, page_tokens: Arc::new(page_tokens), audit_signer, _lock: lock })
     }
+
+    /// Closes the journal and then the store.
+    pub async fn close(&self) {
+        close(&self.audit, &*self.store).await;
+    }
+}
+
+/// Closes the journal and then the store.
+pub(super) async fn close(audit: &Journal, store: &dyn StoreHealth) {
+    if let Err(error) = audit.close().await {
+        tracing::warn!(%error, "the audit journal cannot be closed");
+    }
+    store.close().await;
+}
+
+fn open_journal(
+    config: &Config,
+    role: Role,
+    signer: &Arc<AuditKeys>,
+) -> Result<Journal, journal::OpenError> {
+    let segment_bytes = config.audit.segment_bytes;
+    let settings = JournalSettings { directory: audit_directory(config), segment_bytes, role };
+    let ports = JournalPorts {
+        signer: signer.clone(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    };
+    Journal::open(settings, ports)
+}
+
+/// Returns the directory of the audit journal: by default, `audit` beside the store's file.
+pub(crate) fn audit_directory(config: &Config) -> PathBuf {
+    let beside_the_store = || store_path(config).with_file_name("audit");
+    config.audit.directory.clone().unwrap_or_else(beside_the_store)
 }
 
 /// Reads the configured keyring file.

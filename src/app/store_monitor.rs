@@ -1,11 +1,12 @@
-//! Monitors the store while the gateway serves: changes by other processes, a replaced file, and rows that were stored
-//! with a wrong clock.
+//! Monitors store and audit journal while the gateway serves: changes by other processes, replaced files, and rows that
+//! were stored with a wrong clock.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     audit::Trail,
     broker::{Applications, StoppedTenants},
+    journal::Journal,
     ports::{CLOCK_LEEWAY, Clock, StoreError, StoreHealth},
 };
 
@@ -22,9 +23,17 @@ const FUTURE_ROWS_INTERVAL: Duration = Duration::from_hours(1);
 /// gateway's clock is right.
 const FUTURE_ROWS_DELAY: Duration = Duration::from_mins(10);
 
-/// The store to monitor, and the parts to notify.
+/// Whether files are no longer those that were opened.
+#[derive(Debug, Clone, Copy, Default)]
+struct LostFiles {
+    store: bool,
+    journal: bool,
+}
+
+/// The files to monitor, and the parts to notify.
 pub(super) struct StoreMonitor {
     pub(super) store: Arc<dyn StoreHealth>,
+    pub(super) journal: Arc<Journal>,
     pub(super) trail: Arc<Trail>,
     pub(super) stopped: Arc<StoppedTenants>,
     pub(super) applications: Arc<Applications>,
@@ -40,14 +49,15 @@ impl StoreMonitor {
     /// Drops cached rows when a command has changed the store. If the store's file is no longer the one that was
     /// opened, rejects all calls that need the audit trail: a restart would not find the file that they write to.
     async fn follow(&self, forget: impl Fn(), mut seen: Option<i64>) {
-        let mut lost = false;
+        let mut lost = LostFiles::default();
         loop {
+            self.update_journal_state(&mut lost);
             // This check first, because it does not wait for a write that hangs.
             let version = match self.store.check_file() {
                 Ok(()) => external_version(&*self.store, &*self.clock).await,
                 Err(error) => Err(error),
             };
-            lost = self.update_file_state(&version, lost);
+            self.update_file_state(&version, &mut lost);
             match version {
                 Ok(version) if seen != Some(version) => {
                     // If no version was known before, a change may have been missed.
@@ -64,7 +74,7 @@ impl StoreMonitor {
                     // Cached rows may be out of date, and the emergency stop must not be missed.
                     forget();
                     seen = None;
-                    if !lost {
+                    if !lost.store {
                         tracing::warn!(%error, "cannot detect whether another process changed the store");
                     }
                 }
@@ -73,33 +83,52 @@ impl StoreMonitor {
         }
     }
 
-    /// Rejects calls while the file is not the one that was opened. Returns whether it is another file.
-    fn update_file_state(&self, version: &Result<i64, StoreError>, lost: bool) -> bool {
-        let now = match version {
-            Err(StoreError::Lost(_)) => true,
-            Ok(_) => false,
-            // An error does not prove that the original file is back.
-            Err(_) => lost,
-        };
-        if now != lost {
-            self.trail.set_refusing(now);
+    /// Rejects calls while the directory or a segment of the journal is not the one that is written.
+    fn update_journal_state(&self, lost: &mut LostFiles) {
+        let checked = self.journal.check_files();
+        let before = lost.journal;
+        lost.journal = is_lost(&checked, before);
+        if lost.journal == before {
+            return;
         }
-        match version {
-            Err(StoreError::Lost(happened)) if !lost => tracing::error!(
+        self.trail.set_refusing(lost.store || lost.journal);
+        match checked {
+            Err(happened) => tracing::error!(
+                %happened,
+                "the audit journal is no longer the one that was opened: all calls that need it are rejected. Put its \
+                 directory back, or stop the gateway before a backup is restored"
+            ),
+            Ok(()) => {
+                tracing::warn!(
+                    "the audit journal is the one that was opened again; calls are served"
+                );
+            }
+        }
+    }
+
+    /// Rejects calls while the file is not the one that was opened.
+    fn update_file_state(&self, looked: &Result<i64, StoreError>, lost: &mut LostFiles) {
+        let before = lost.store;
+        lost.store = is_lost(looked, before);
+        if lost.store == before {
+            return;
+        }
+        self.trail.set_refusing(lost.store || lost.journal);
+        match looked {
+            Err(StoreError::Lost(happened)) => tracing::error!(
                 happened,
                 "the store's file is no longer the one that was opened: all calls that need it are rejected. To serve \
                  what is there now, stop the gateway, move the files -wal and -shm beside it away (they belong to the \
                  former file and would damage this one), and start the gateway. Stop the gateway before a backup is \
                  restored. To serve the former file, put it back with the files beside it"
             ),
-            Ok(_) if lost => {
+            Ok(_) => {
                 tracing::warn!(
                     "the store's file is the one that was opened again; calls are served"
                 );
             }
-            _ => {}
+            Err(_) => {}
         }
-        now
     }
 
     /// Deletes credentials and statuses with future times, which were stored while the clock was ahead. They are not
@@ -124,6 +153,15 @@ impl StoreMonitor {
                 }
             }
         }
+    }
+}
+
+/// Returns whether the files are other ones now. An error of a check does not prove that the original files are back.
+fn is_lost<T>(checked: &Result<T, StoreError>, before: bool) -> bool {
+    match checked {
+        Err(StoreError::Lost(_)) => true,
+        Ok(_) => false,
+        Err(_) => before,
     }
 }
 

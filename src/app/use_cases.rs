@@ -251,7 +251,7 @@ fn associate_hints(associates: &Arc<Associates>, runtime: &Runtime) -> Associate
 /// Creates the audit trail, with a new chain for each start of the server.
 fn trail(config: &Config, storage: &Storage, runtime: &Runtime) -> Trail {
     let ports = TrailPorts {
-        store: storage.store.clone(),
+        store: storage.audit.clone(),
         signer: storage.audit_signer.clone(),
         clock: runtime.clock.clone(),
         timer: runtime.timer.clone(),

@@ -8,7 +8,7 @@ use uuid::Builder;
 use crate::{
     domain::{
         AuditEvent, AuditHash, AuditRecord, AuditRow, AuditSignature, ChainLink, ChainPoint,
-        NO_HASH, SignedPoint, Statement,
+        ChainState, NO_HASH, SignedPoint, Statement,
     },
     ports::{AuditGroup, AuditSigner, AuditStore, SignError, StoreError},
 };
@@ -40,16 +40,16 @@ pub(super) struct Tip {
 impl Tip {
     /// Looks up the end of a chain, or returns the start of a new chain.
     pub(super) async fn find(store: &dyn AuditStore, chain: &Arc<str>) -> Result<Self, StoreError> {
-        let mut links = Vec::new();
-        for ChainPoint { chain: known, sequence, hash, time } in
-            store.chains().await?.into_iter().map(|state| state.head.point)
-        {
-            if known == *chain {
-                return Ok(Self { chain: known, sequence, hash, time, links: Vec::new() });
-            }
-            links.push(ChainLink { chain: known, sequence, hash });
-        }
         let chain = Arc::clone(chain);
+        if let Some(state) = store.chain(&chain).await? {
+            let ChainPoint { sequence, hash, time, .. } = state.head.point;
+            return Ok(Self { chain, sequence, hash, time, links: Vec::new() });
+        }
+        let link = |state: ChainState| {
+            let ChainPoint { chain, sequence, hash, .. } = state.head.point;
+            ChainLink { chain, sequence, hash }
+        };
+        let links = store.chains().await?.into_iter().map(link).collect();
         Ok(Self { chain, sequence: 0, hash: NO_HASH, time: Timestamp::MIN, links })
     }
 

@@ -12,7 +12,8 @@ use crate::{
     crypto::{AuditKeys, Keyring},
     domain::{AuditEvent, AuditRow, ChainState, SignedPoint},
     ports::{
-        AuditGroup, AuditPosition, AuditStore, ChainedRow, StoreError, StoredPublicKey, TimeSpan,
+        AuditGroup, AuditHeadStore, AuditPosition, AuditStore, ChainedRow, StoreError,
+        StoredPublicKey, TimeSpan,
     },
 };
 
@@ -31,10 +32,12 @@ pub(crate) enum Failure {
 
 type Chain = (ChainState, Vec<AuditRow>);
 
-/// Chains in memory.
+/// Chains in memory, in the order in which they began, and their heads.
 #[derive(Default)]
 pub(crate) struct MemoryAudit {
-    chains: Mutex<BTreeMap<Arc<str>, Chain>>,
+    chains: Mutex<Vec<Chain>>,
+    keys: Mutex<BTreeMap<String, StoredPublicKey>>,
+    heads: Mutex<BTreeMap<Arc<str>, SignedPoint>>,
     failures: Mutex<VecDeque<Failure>>,
     /// The sizes of the stored groups.
     pub(super) groups: Mutex<Vec<usize>>,
@@ -47,26 +50,61 @@ impl MemoryAudit {
 
     /// Returns all events of a chain.
     pub(crate) fn read(&self, chain: &str) -> Vec<AuditEvent> {
-        let chains = self.chains.lock().unwrap();
-        let Some((state, rows)) = chains.get(chain) else { return Vec::new() };
-        let name = &state.head.point.chain;
-        rows.iter().map(|row| AuditEvent::read(name, row).unwrap()).collect()
+        let read = |(state, rows): &mut Chain| {
+            let name = &state.head.point.chain;
+            rows.iter().map(|row| AuditEvent::read(name, row).unwrap()).collect()
+        };
+        self.with(chain, read).unwrap_or_default()
+    }
+
+    /// Changes a chain as someone without the key can.
+    pub(crate) fn tamper<T>(
+        &self,
+        chain: &str,
+        change: impl FnOnce(&mut ChainState, &mut Vec<AuditRow>) -> T,
+    ) -> T {
+        self.with(chain, |(state, rows)| change(state, rows)).unwrap()
+    }
+
+    /// Removes a chain.
+    pub(crate) fn remove(&self, chain: &str) {
+        self.chains.lock().unwrap().retain(|(state, _)| &*state.head.point.chain != chain);
+    }
+
+    /// Removes all public keys.
+    pub(crate) fn remove_keys(&self) {
+        self.keys.lock().unwrap().clear();
+    }
+
+    fn with<T>(&self, chain: &str, act: impl FnOnce(&mut Chain) -> T) -> Option<T> {
+        let mut chains = self.chains.lock().unwrap();
+        chains.iter_mut().find(|(state, _)| &*state.head.point.chain == chain).map(act)
     }
 
     fn keep(&self, group: &AuditGroup) -> Result<(), StoreError> {
-        let mut chains = self.chains.lock().unwrap();
-        let fresh = ChainState { head: group.head.clone(), checkpoint: None };
-        let chain = Arc::clone(&group.head.point.chain);
-        let (state, rows) = chains.entry(chain).or_insert((fresh, Vec::new()));
-        let first = usize::try_from(group.first_sequence()).unwrap() - 1;
-        if let Some(kept) = rows.get(first..first + group.rows.len()) {
-            return if *kept == *group.rows { Ok(()) } else { Err(StoreError::Conflict) };
+        let first = group.first_sequence();
+        let follow = |(state, rows): &mut Chain| {
+            let end = state.head.point.sequence;
+            if first <= end {
+                let kept = rows.iter().filter(|row| row.sequence >= first).take(group.rows.len());
+                return if kept.eq(&group.rows) { Ok(()) } else { Err(StoreError::Conflict) };
+            }
+            if first != end + 1 {
+                return Err(StoreError::Conflict);
+            }
+            rows.extend_from_slice(&group.rows);
+            state.head = group.head.clone();
+            self.groups.lock().unwrap().push(group.rows.len());
+            Ok(())
+        };
+        if let Some(followed) = self.with(&group.head.point.chain, follow) {
+            return followed;
         }
-        if first != rows.len() {
+        if first != 1 {
             return Err(StoreError::Conflict);
         }
-        rows.extend_from_slice(&group.rows);
-        state.head = group.head.clone();
+        let state = ChainState { head: group.head.clone(), checkpoint: None };
+        self.chains.lock().unwrap().push((state, group.rows.clone()));
         self.groups.lock().unwrap().push(group.rows.len());
         Ok(())
     }
@@ -90,15 +128,24 @@ impl AuditStore for MemoryAudit {
     }
 
     async fn chains(&self) -> Result<Vec<ChainState>, StoreError> {
-        Ok(self.chains.lock().unwrap().values().map(|(state, _)| state.clone()).collect())
+        Ok(self.chains.lock().unwrap().iter().map(|(state, _)| state.clone()).collect())
     }
 
     async fn chain(&self, chain: &str) -> Result<Option<ChainState>, StoreError> {
-        Ok(self.chains.lock().unwrap().get(chain).map(|(state, _)| state.clone()))
+        Ok(self.with(chain, |(state, _)| state.clone()))
     }
 
-    async fn events(&self, _: &str, _: i64, _: u32) -> Result<Vec<AuditRow>, StoreError> {
-        unreachable!("not used by these tests")
+    async fn events(
+        &self,
+        chain: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let mut rows = self.with(chain, |(_, rows)| rows.clone()).unwrap_or_default();
+        rows.retain(|row| row.sequence > after);
+        rows.sort_by_key(|row| row.sequence);
+        rows.truncate(usize::try_from(limit).unwrap());
+        Ok(rows)
     }
 
     async fn newest_events(
@@ -110,16 +157,33 @@ impl AuditStore for MemoryAudit {
         unreachable!("not used by these tests")
     }
 
-    async fn prune(&self, _: &SignedPoint) -> Result<(), StoreError> {
-        unreachable!("not used by these tests")
+    async fn prune(&self, checkpoint: &SignedPoint) -> Result<(), StoreError> {
+        self.tamper(&checkpoint.point.chain, |state, rows| {
+            rows.retain(|row| row.sequence > checkpoint.point.sequence);
+            state.checkpoint = Some(checkpoint.clone());
+        });
+        Ok(())
     }
 
     async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError> {
-        Ok(Vec::new())
+        Ok(self.keys.lock().unwrap().values().cloned().collect())
     }
 
-    async fn store_public_key(&self, _: &StoredPublicKey) -> Result<(), StoreError> {
-        unreachable!("not used by these tests")
+    async fn store_public_key(&self, key: &StoredPublicKey) -> Result<(), StoreError> {
+        self.keys.lock().unwrap().insert(key.key_id.clone(), key.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl AuditHeadStore for MemoryAudit {
+    async fn put_head(&self, head: &SignedPoint) -> Result<(), StoreError> {
+        self.heads.lock().unwrap().insert(Arc::clone(&head.point.chain), head.clone());
+        Ok(())
+    }
+
+    async fn heads(&self) -> Result<Vec<SignedPoint>, StoreError> {
+        Ok(self.heads.lock().unwrap().values().cloned().collect())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     ports::{AuditSigner, AuditStore, Clock, StoreError},
 };
 
-/// The most events removed in one transaction, which limits how long a concurrent append waits.
+/// The most events that are verified and removed with one checkpoint.
 const BATCH: u32 = 1000;
 
 /// The interval between two runs.
@@ -103,8 +103,8 @@ impl Retention {
         Ok(checkpoint)
     }
 
-    /// Returns the last event that one transaction can prune. All events up to it, and the one after it, are verified
-    /// first: a checkpoint is never signed on the word of a database column alone.
+    /// Returns the last event that one checkpoint can remove. All events up to it, and the one after it, are verified
+    /// first: a checkpoint is never signed on the word of a stored time alone.
     async fn find_prunable(
         &self,
         state: &ChainState,

@@ -1,3 +1,5 @@
+mod tampering;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{future::join_all, poll};
@@ -109,34 +111,42 @@ async fn commits_queued_events_as_one_group_and_notifies_all_callers() {
 }
 
 #[tokio::test]
-async fn waits_for_expected_callers_but_not_for_a_single_one() {
-    let mut world = World::new(Durability::BeforeResponse);
-    let first: Vec<_> = (0..10).map(|number| world.record(number).unwrap()).collect();
-    world.start();
-    join_all(first.into_iter().map(PendingEvent::committed)).await;
-    let mut second: Vec<_> = (10..14).map(|number| world.record(number).unwrap()).collect();
+async fn a_group_is_what_was_queued_during_the_last_commit() {
+    let world = World::running(Durability::BeforeResponse);
+    world.store.fail([Failure::Refuse]);
+    let first = world.record(0).unwrap();
     world.settle().await;
-    assert_eq!(*world.store.groups.lock().unwrap(), [10], "six more are expected");
-    second.extend((14..20).map(|number| world.record(number).unwrap()));
-    join_all(second.into_iter().map(PendingEvent::committed)).await;
-    assert_eq!(*world.store.groups.lock().unwrap(), [10, 10]);
-
-    let alone = world.record(20).unwrap();
+    // The pause before the next attempt lasts 50 ms. Meanwhile these are queued.
+    let second: Vec<_> = (1..11).map(|number| world.record(number).unwrap()).collect();
     world.settle().await;
-    assert_eq!(world.trail.queued(), 1);
-    world.clock.advance(Duration::from_millis(1));
-    alone.committed().await.unwrap();
-    for number in 21..25 {
+    world.clock.advance(Duration::from_millis(50));
+    first.committed().await.unwrap();
+    for answer in join_all(second.into_iter().map(PendingEvent::committed)).await {
+        answer.unwrap();
+    }
+    // No event with a waiting caller waits for a timer: the clock stands still.
+    for number in 11..15 {
         world.record(number).unwrap().committed().await.unwrap();
     }
-    // A flush does not wait for expected callers.
-    let last: Vec<_> = (25..35).map(|number| world.record(number).unwrap()).collect();
-    join_all(last.into_iter().map(PendingEvent::committed)).await;
-    let flushed = world.record(35).unwrap();
+    assert_eq!(*world.store.groups.lock().unwrap(), [1, 10, 1, 1, 1, 1]);
+    assert_eq!(world.kept(), numbers(15));
+}
+
+#[tokio::test]
+async fn events_without_a_waiting_caller_are_collected() {
+    let world = World::running(Durability::BeforeResponse);
+    for number in 0..5 {
+        world.trail.record_in_background(event(number), EventClass::Change).unwrap();
+        world.settle().await;
+    }
+    assert!(world.kept().is_empty());
+    world.clock.advance(Duration::from_millis(10));
     world.settle().await;
-    world.trail.flush(MAX_WAIT).await.unwrap();
-    flushed.committed().await.unwrap();
-    assert_eq!(world.kept(), numbers(36));
+    assert_eq!(*world.store.groups.lock().unwrap(), [5]);
+    world.trail.record_in_background(event(5), EventClass::Change).unwrap();
+    world.settle().await;
+    world.record(6).unwrap().committed().await.unwrap();
+    assert_eq!(*world.store.groups.lock().unwrap(), [5, 2], "a waiting caller ends the delay");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use super::{
     wake::{CommitNotifier, Committed, commit_signal},
 };
 use crate::{
-    domain::{AuditHash, AuditRecord},
+    domain::{AuditHash, AuditRecord, SignedPoint},
     ports::{AuditSigner, AuditStore, Clock},
 };
 
@@ -93,11 +93,13 @@ pub struct Trail {
     writing: tokio::sync::Mutex<WriterState>,
     /// The number of events that are committed to the store.
     committed: watch::Sender<u64>,
+    /// The head of the chain after the last committed event.
+    head: Mutex<Option<SignedPoint>>,
     /// The number of committed events that had a waiting caller.
     committed_for_callers: AtomicU64,
     /// Whether events wait longer than `max_wait`.
     slow: AtomicBool,
-    /// Whether the trail rejects all events because the store was replaced: events written now would be lost.
+    /// Whether the trail rejects all events because a file was replaced: events written now would be lost.
     refusing: AtomicBool,
     /// Whether `slow` or `refusing` is set.
     stalled: watch::Sender<bool>,
@@ -119,10 +121,8 @@ struct Queue {
     accepted: u64,
     /// The number of accepted events that have a waiting caller.
     accepted_for_callers: u64,
-    /// Whether an event must be written at once: one of a class that callers wait for.
+    /// Whether an event must be written at once, because a caller or a flush waits for it.
     urgent: bool,
-    /// The queue length at which the writer is woken. 0 and 1: the first event and the first urgent event wake it.
-    wake_threshold: usize,
 }
 
 /// An event in the queue.
@@ -176,6 +176,7 @@ impl Trail {
             work: Notify::new(),
             writing: tokio::sync::Mutex::default(),
             committed: watch::Sender::new(0),
+            head: Mutex::default(),
             committed_for_callers: AtomicU64::new(0),
             slow: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
@@ -243,15 +244,10 @@ impl Trail {
             queue.waiting.push_back(QueuedEvent { record, time, since, waiter });
             queue.accepted += 1;
             queue.accepted_for_callers += u64::from(for_caller);
+            let newly_urgent = for_caller && !queue.urgent;
+            queue.urgent |= for_caller;
             // One wake-up is enough: the writer takes the whole queue.
-            let newly_urgent = waits && !queue.urgent;
-            queue.urgent |= waits;
-            let length = queue.waiting.len();
-            if queue.wake_threshold > 1 {
-                queue.urgent && length == queue.wake_threshold || length == GROUP_LIMIT
-            } else {
-                length == 1 || newly_urgent || length == GROUP_LIMIT
-            }
+            newly_urgent || matches!(queue.waiting.len(), 1 | GROUP_LIMIT)
         };
         if wake {
             self.work.notify_one();
@@ -272,8 +268,8 @@ impl Trail {
         self.record(record, class)?.committed().await
     }
 
-    /// Sets whether the trail rejects all events because the store was replaced. Operations that need an event then
-    /// fail at once.
+    /// Sets whether the trail rejects all events because the store or the journal was replaced. Operations that need an
+    /// event then fail at once.
     pub fn set_refusing(&self, refuse: bool) {
         self.refusing.store(refuse, Ordering::Release);
         self.notify_stalled();
@@ -313,6 +309,12 @@ impl Trail {
         &self.counters
     }
 
+    /// Returns the signed head of the chain after the last committed event; `None` before the first one.
+    #[must_use]
+    pub fn head(&self) -> Option<SignedPoint> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns the number of queued events, without those that are being written.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -340,7 +342,6 @@ impl Trail {
         let accepted = {
             let mut queue = self.queue();
             queue.urgent = true;
-            queue.wake_threshold = 0;
             queue.accepted
         };
         self.work.notify_one();

@@ -8,7 +8,7 @@ use crate::{
         AuditChainReport, AuditFault, AuditFaultKind, AuditHash, AuditRow, ChainLink, ChainPoint,
         ChainState, ChainVerifier, Statement,
     },
-    ports::{AuditSigner, AuditStore, StoreError},
+    ports::{AuditHeadStore, AuditSigner, AuditStore, StoreError},
 };
 
 /// The number of events read at a time.
@@ -29,6 +29,7 @@ pub struct Progress {
 /// Verifies all chains of a store, also while they grow. Memory use depends on the number of chains, not of events.
 pub struct Verification {
     store: Arc<dyn AuditStore>,
+    heads: Arc<dyn AuditHeadStore>,
     signer: Arc<dyn AuditSigner>,
 }
 
@@ -36,10 +37,14 @@ pub struct Verification {
 type Links = BTreeSet<(Arc<str>, i64, AuditHash)>;
 
 impl Verification {
-    /// Creates a verification of this store with the keys of this keyring.
+    /// Creates a verification of this store with the keys of this keyring. Each chain must contain its head in `heads`.
     #[must_use]
-    pub fn new(store: Arc<dyn AuditStore>, signer: Arc<dyn AuditSigner>) -> Self {
-        Self { store, signer }
+    pub fn new(
+        store: Arc<dyn AuditStore>,
+        heads: Arc<dyn AuditHeadStore>,
+        signer: Arc<dyn AuditSigner>,
+    ) -> Self {
+        Self { store, heads, signer }
     }
 
     /// Returns a report on every chain, in the order in which they began; missing chains come last.
@@ -51,11 +56,12 @@ impl Verification {
         mut progress: impl FnMut(Progress) + Send,
     ) -> Result<Vec<AuditChainReport>, StoreError> {
         let keys = PublicKeys::load_trusted(&*self.signer, self.store.public_keys().await?);
+        // Before the chains: a head that is stored later may be newer than what was read of its chain.
+        let mut links = self.stored_heads(&keys).await?;
         let chains = self.store.chains().await?;
         let total = chains.iter().map(ChainState::length).sum();
         let mut done = 0;
         let mut reports = Vec::with_capacity(chains.len());
-        let mut links = Links::new();
         for state in chains {
             let before = done;
             let mut count = |events: u64| {
@@ -72,6 +78,20 @@ impl Verification {
         }
         self.compare_links(links, &mut reports).await?;
         Ok(reports)
+    }
+
+    /// Returns the heads that are stored apart from the events. A head without a valid signature proves nothing.
+    async fn stored_heads(&self, keys: &PublicKeys) -> Result<Links, StoreError> {
+        let mut links = Links::new();
+        for head in self.heads.heads().await? {
+            let ChainPoint { chain, sequence, hash, .. } = &head.point;
+            if keys.verifies(&*self.signer, &head, Statement::Head) {
+                links.insert((Arc::clone(chain), *sequence, *hash));
+            } else {
+                tracing::warn!(%chain, sequence, "a stored head of an audit chain has no valid signature");
+            }
+        }
+        Ok(links)
     }
 
     async fn verify_chain(

@@ -10,7 +10,7 @@ use crate::{
     access::{Authorized, Gateway, ReadAudit},
     audit::Verification,
     domain::{ApplicationId, AuditChainReport, AuditEvent, Filter},
-    ports::{AuditPosition, AuditSigner, AuditStore, ChainedRow, Clock, TimeSpan},
+    ports::{AuditHeadStore, AuditPosition, AuditSigner, AuditStore, ChainedRow, Clock, TimeSpan},
 };
 
 /// The selection of events for a page.
@@ -36,6 +36,7 @@ pub struct AuditPage {
 /// Reads the audit trail. Readers and the writer never wait for each other.
 pub struct AuditLog {
     store: Arc<dyn AuditStore>,
+    heads: Arc<dyn AuditHeadStore>,
     signer: Arc<dyn AuditSigner>,
     clock: Arc<dyn Clock>,
     counters: Arc<Counters>,
@@ -44,15 +45,16 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// Creates a reader of this store, with the keys that verify it.
+    /// Creates a reader of this store, with the heads and the keys that verify it.
     #[must_use]
     pub fn new(
         store: Arc<dyn AuditStore>,
+        heads: Arc<dyn AuditHeadStore>,
         signer: Arc<dyn AuditSigner>,
         runtime: &Runtime,
     ) -> Self {
         let Runtime { clock, counters, .. } = runtime.clone();
-        Self { store, signer, clock, counters, verifying: tokio::sync::Mutex::default() }
+        Self { store, heads, signer, clock, counters, verifying: tokio::sync::Mutex::default() }
     }
 
     /// Returns a page of the events of all chains.
@@ -93,7 +95,11 @@ impl AuditLog {
         _authorized: &Authorized<ReadAudit, Gateway>,
     ) -> Result<Vec<AuditChainReport>, BrokerError> {
         let _alone = self.verifying.lock().await;
-        let verification = Verification::new(Arc::clone(&self.store), Arc::clone(&self.signer));
+        let verification = Verification::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.heads),
+            Arc::clone(&self.signer),
+        );
         Ok(verification.run(|_| ()).await?)
     }
 

@@ -20,7 +20,7 @@ use crate::{
     domain::{
         ApplicationId, Filter, GRANT_FIELDS, Grant, GrantName, GrantScope, ListedGrant, TenantName,
     },
-    ports::{GrantStore as _, StoreHealth as _, SystemClock},
+    ports::{GrantStore as _, SystemClock},
 };
 
 /// The number of grants that are read from the store at a time.
@@ -97,7 +97,7 @@ async fn list(options: ListOptions) -> Result<(), CommandError> {
             trail::record(&storage, "grant.list", &resource, outcome).await.and(Err(error.into()))
         }
     };
-    storage.store.close().await;
+    storage.close().await;
     let grants = listed?;
     match output.output {
         Format::Json => print_json(&grants.iter().map(as_json).collect()),
@@ -186,7 +186,7 @@ async fn revoke(
     let revoked = trail::change(&storage, "grant.revoke", &name.to_string(), ready, act).await;
     runtime.tasks.close();
     runtime.tasks.wait().await;
-    storage.store.close().await;
+    storage.close().await;
     let grant = revoked?;
     match output.output {
         Format::Json => print_json(&as_json(&grant)),

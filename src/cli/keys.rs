@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     crypto::{Keyring, KeyringError},
     domain::Reason,
-    ports::{Clock as _, StoreHealth as _, SystemClock},
+    ports::{Clock as _, SystemClock},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -85,7 +85,7 @@ async fn add_key(config: &Config) -> Result<String, CommandError> {
     }
     let storage = Storage::open(config).await?;
     let added = trail::change(&storage, "keys.generate", "gateway", Ok(()), async { add() }).await;
-    storage.store.close().await;
+    storage.close().await;
     added
 }
 

@@ -27,7 +27,6 @@ use crate::{
     domain::{
         ApplicationId, ContextIdentifier, Labels, SystemUserToken, Tenant, TenantName, file_text,
     },
-    ports::StoreHealth as _,
 };
 
 /// The number of tenants that are read from the store at a time.
@@ -201,7 +200,7 @@ impl OfflineContext {
     async fn close(self) {
         self.tasks.close();
         self.tasks.wait().await;
-        self.storage.store.close().await;
+        self.storage.close().await;
     }
 }
 

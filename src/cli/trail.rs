@@ -10,7 +10,7 @@ use crate::{
     broker::BrokerError,
     crypto::SystemRandom,
     domain::{Decision, Reason},
-    ports::SystemClock,
+    ports::{AuditHeadStore as _, SystemClock},
 };
 
 pub(super) use crate::audit::EventResult;
@@ -65,11 +65,12 @@ pub(super) async fn record(
     let action = format!("cli.{command}");
     let decided = AuditedDecision::new(action, resource.to_owned(), Decision::Allowed);
     let event = EventOrigin { caller, ..EventOrigin::default() }.event(decided, result);
-    let (store, signer) = (storage.store.clone(), storage.audit_signer.clone());
+    let (store, signer) = (storage.audit.clone(), storage.audit_signer.clone());
     let write = async {
         certify_public_keys(&*store, &*signer).await?;
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        CommandTrail::new(store.clone(), signer.clone(), clock, random).write(event).await
+        let trail = CommandTrail::new(store.clone(), signer.clone(), clock, random);
+        storage.store.put_head(&trail.write(event).await?).await
     };
     write.await.map_err(|error| {
         let (CommandError::Failed(cause) | CommandError::Usage(cause)) =

@@ -239,6 +239,7 @@ impl Sections {
         self.outbound.resolve(folder);
         self.crypto.resolve(folder);
         self.policy.resolve(folder);
+        self.audit.resolve(folder);
         self.callers.resolve(folder);
     }
 }

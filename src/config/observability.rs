@@ -31,7 +31,15 @@ pub struct Audit {
     /// The age at which events are deleted; without it, events are kept forever.
     #[serde(deserialize_with = "value::some_duration")]
     pub retention: Option<Duration>,
+    /// The directory of the audit journal; without it, the directory `audit` beside the store's file.
+    pub directory: Option<PathBuf>,
+    /// The size of a full segment of the journal, in bytes.
+    pub segment_bytes: u64,
 }
+
+/// The least and the largest size of a segment.
+const MIN_SEGMENT_BYTES: u64 = 1024 * 1024;
+const MAX_SEGMENT_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// The time at which an event must be in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -103,6 +111,8 @@ impl Default for Audit {
             // A commit normally takes milliseconds.
             max_wait: Duration::from_secs(2),
             retention: None,
+            directory: None,
+            segment_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -149,6 +159,10 @@ impl Policy {
 }
 
 impl Audit {
+    pub(super) fn resolve(&mut self, folder: &Path) {
+        self.directory = self.directory.take().map(|directory| folder.join(directory));
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         if self.max_wait.is_zero() {
             problems.add("audit.max_wait", "must be greater than zero");
@@ -156,6 +170,14 @@ impl Audit {
         if self.retention.is_some_and(|retention| retention.is_zero()) {
             problems
                 .add("audit.retention", "must be greater than zero; remove it to keep all events");
+        }
+        if self.directory.as_ref().is_some_and(|directory| directory.as_os_str().is_empty()) {
+            problems
+                .add("audit.directory", "must be a path; remove it for \"audit\" beside the store");
+        }
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
+            let message = "must be between 1048576 (1 MiB) and 1073741824 (1 GiB)";
+            problems.add("audit.segment_bytes", message);
         }
     }
 }

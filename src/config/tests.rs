@@ -306,6 +306,8 @@ fn rejects_invalid_values_in_each_section() {
         ),
         ("[audit]\nmax_wait = \"0s\"", "audit.max_wait: must be greater"),
         ("[audit]\nretention = \"0s\"", "audit.retention: must be greater"),
+        ("[audit]\ndirectory = \"\"", "audit.directory: must be a path"),
+        ("[audit]\nsegment_bytes = 1000", "audit.segment_bytes: must be between 1048576"),
     ] {
         assert_one(&problems_of_section(section), wanted);
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{SignError, StoreError};
 use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainState, SignedPoint};
 
-/// Events that are committed in one transaction, with the resulting chain head.
+/// Events that are committed together, with the resulting chain head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditGroup {
     /// The events: at least one, with consecutive sequence numbers. The last one is the head.
@@ -74,7 +74,7 @@ pub struct StoredPublicKey {
 /// Stores audit events. Reads return rows unchanged and unverified.
 #[async_trait]
 pub trait AuditStore: Send + Sync + 'static {
-    /// Stores a group and its head in one transaction. Appending a stored group again succeeds and changes nothing, so
+    /// Stores a group and its head durably, both or none. Appending a stored group again succeeds and changes nothing, so
     /// a group whose commit has an unknown outcome can be appended again.
     ///
     /// # Errors
@@ -114,6 +114,16 @@ pub trait AuditStore: Send + Sync + 'static {
 
     /// Stores a public key and replaces the one with the same id.
     async fn store_public_key(&self, key: &StoredPublicKey) -> Result<(), StoreError>;
+}
+
+/// Keeps the newest known head of each chain apart from the events, so that a shortened or removed chain is noticed.
+#[async_trait]
+pub trait AuditHeadStore: Send + Sync + 'static {
+    /// Stores a head in place of an earlier one of its chain. Does nothing if a later one is stored.
+    async fn put_head(&self, head: &SignedPoint) -> Result<(), StoreError>;
+
+    /// Returns the newest stored head of each chain, ordered by the chains' names.
+    async fn heads(&self) -> Result<Vec<SignedPoint>, StoreError>;
 }
 
 /// Hashes and signs audit events.

@@ -4,7 +4,6 @@
 //! promise that is missing in the macro's lists is dead code, which the lints reject.
 
 mod applications;
-mod audit;
 mod concurrency;
 mod consents;
 mod grants;
@@ -17,8 +16,8 @@ mod tickets;
 mod tokens;
 
 pub(super) use self::{
-    applications::*, audit::*, concurrency::*, consents::*, grants::*, leases::*, refreshing::*,
-    revoking::*, state::*, tenants::*, tickets::*, tokens::*,
+    applications::*, concurrency::*, consents::*, grants::*, leases::*, refreshing::*, revoking::*,
+    state::*, tenants::*, tickets::*, tokens::*,
 };
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -31,28 +30,20 @@ use super::{KnownApplication, KnownApplications};
 use crate::{
     domain::{AllowedApiHosts, CredentialId, Environment, SystemTicket, Tenant, TenantName},
     ports::{
-        ApplicationStore, AuditStore, ConsentStore, GrantStore, LeaseStore, SealError, SealedField,
-        Sealer, StoreHealth, TenantStore, TicketStore,
+        ApplicationStore, ConsentStore, GrantStore, LeaseStore, SealError, SealedField, Sealer,
+        StoreHealth, TenantStore, TicketStore,
     },
 };
 
 /// All ports that a store implements.
 pub(super) trait Store:
-    TenantStore
-    + TicketStore
-    + ApplicationStore
-    + AuditStore
-    + LeaseStore
-    + GrantStore
-    + ConsentStore
-    + StoreHealth
+    TenantStore + TicketStore + ApplicationStore + LeaseStore + GrantStore + ConsentStore + StoreHealth
 {
 }
 impl<S> Store for S where
     S: TenantStore
         + TicketStore
         + ApplicationStore
-        + AuditStore
         + LeaseStore
         + GrantStore
         + ConsentStore
@@ -106,16 +97,6 @@ macro_rules! store_contract {
         );
         $crate::store::contract::store_contract!(@tests $place;
             bind_stores_environment_and_client_id,
-        );
-        $crate::store::contract::store_contract!(@tests $place;
-            a_group_is_kept_with_its_head,
-            an_append_can_be_repeated,
-            an_append_that_does_not_follow_the_head_is_a_conflict,
-            of_two_who_append_one_wins,
-            our_own_appends_are_no_changes_by_others,
-            newest_events_come_first_and_pages_go_on_where_they_ended,
-            prune_removes_what_is_old_and_keeps_the_head,
-            a_public_key_is_kept_in_place_of_the_former,
         );
         $crate::store::contract::store_contract!(@tests $place;
             concurrent_acquisitions_give_one_lease,

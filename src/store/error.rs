@@ -20,8 +20,6 @@ pub(super) mod sqlite_code {
     pub(in crate::store) const NOTADB: i32 = 26;
     /// The extended code of a failed write.
     pub(in crate::store) const IOERR_WRITE: i32 = 778;
-    /// The extended code of `RAISE` in a trigger.
-    pub(in crate::store) const CONSTRAINT_TRIGGER: i32 = 1811;
 }
 
 /// Returns SQLite's primary result code: the low byte of the extended one.
@@ -30,7 +28,7 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
 }
 
 /// Returns SQLite's extended result code.
-pub(super) fn extended_code(error: &sqlx::Error) -> Option<i32> {
+fn extended_code(error: &sqlx::Error) -> Option<i32> {
     let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
     sqlx::error::DatabaseError::code(error)?.parse().ok()
 }

@@ -1,10 +1,10 @@
-//! The store of one process: a SQLite file in WAL mode.
+//! The store of one process: a SQLite file in WAL mode. Audit events are elsewhere, in the journal.
 //!
 //! One connection writes, a few read. A write is one `BEGIN IMMEDIATE` transaction with a full sync at its commit. If
 //! its future is dropped, it is rolled back and the connection stays usable. Commands may use the file, too.
 
 mod applications;
-mod audit;
+mod audit_heads;
 mod consents;
 mod file;
 mod files;
@@ -32,7 +32,7 @@ use crate::{
     ports::{ApplicationStore as _, Sealer, StoreError},
 };
 
-/// The store of tenants, tokens, tickets, grants, consents and audit events in a SQLite file.
+/// The store of tenants, tokens, tickets, grants, consents and the heads of audit chains in a SQLite file.
 pub struct SqliteStore {
     file: SqliteFile,
     sealing: Sealing,

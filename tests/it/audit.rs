@@ -10,10 +10,6 @@ use std::{
 };
 
 use prost::Message as _;
-use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, SqliteConnection,
-    sqlite::SqliteConnectOptions,
-};
 use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tenant_gateway::{
     app::ShutdownOutcome,
@@ -31,9 +27,12 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     APPLICATION, CLIENT_ID, CLIENT_SECRET, Options, World,
+    audit::SegmentFile,
     binary::{Served, Site},
     callers::{AuthenticatedGateway, ISSUER, call, with_bearer_token},
-    eventually, eventually_so, get, issue, issue_with,
+    eventually, eventually_so,
+    full_disk::{limit_files, serve_ignoring_size_limits},
+    get, issue, issue_with,
     load::{Load, succeeded},
     name,
     trail::StoredTrail,
@@ -978,7 +977,15 @@ async fn a_stream_that_is_cancelled_during_its_decision_leaves_its_event() {
 
 fn files_of_the_store(world: &World) -> Vec<u8> {
     let files = ["gateway.db", "gateway.db-wal"].map(|file| world.folder.path().join(file));
-    files.iter().filter_map(|file| fs::read(file).ok()).flatten().collect()
+    let segments = segments(&world.folder.path().join("audit"));
+    files.iter().chain(&segments).filter_map(|file| fs::read(file).ok()).flatten().collect()
+}
+
+/// Returns the files of all chains.
+fn segments(journal: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let chains = fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path());
+    let chains = chains.filter(|path| path.is_dir());
+    chains.flat_map(|chain| fs::read_dir(chain).unwrap()).map(|file| file.unwrap().path()).collect()
 }
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
@@ -1111,23 +1118,38 @@ async fn the_next_chain_detects_a_chain_that_was_deleted_with_its_head() {
         first.links.iter().map(|link| (&*link.chain, link.sequence, link.hash)).collect();
     assert_eq!(links, [(&**former, last.sequence, last.hash)]);
 
-    let file = SqliteConnectOptions::new().filename(world.folder.path().join("gateway.db"));
-    let mut raw = file.connect().await.unwrap();
-    let of = "(SELECT id FROM audit_chains WHERE chain = ?)";
-    for sql in [
-        format!("DELETE FROM audit_events WHERE chain_id = {of}"),
-        "DELETE FROM audit_chains WHERE chain = ?".to_owned(),
-    ] {
-        let sql = sqlx::AssertSqlSafe(sql);
-        assert!(
-            sqlx::query(sql).bind(&**former).execute(&mut raw).await.unwrap().rows_affected() > 0
-        );
-    }
-    raw.close().await.unwrap();
+    fs::remove_dir_all(world.folder.path().join("audit").join(&**former)).unwrap();
     let written = StoredTrail::read(&config).await;
     let report = written.reports.iter().find(|report| report.chain == *former).unwrap();
     let fault = report.fault.expect("a fault");
     assert_eq!((fault.kind, fault.sequence), (AuditFaultKind::Missing, last.sequence));
+}
+
+#[tokio::test]
+async fn a_newest_chain_that_was_removed_or_cut_is_found_by_the_head_in_the_store() {
+    for cut in [false, true] {
+        let mut world = World::new().await;
+        world.enroll("Cust1").await;
+        world.ticket("Cust1").await.unwrap();
+        world.stop().await;
+        let config = world.config_file();
+        let written = StoredTrail::read(&config).await;
+        written.assert_intact();
+        let [chain] = &written.chains()[..] else { panic!("one chain") };
+        let last = written.events.last().unwrap().sequence;
+        let fault = if cut {
+            let mut segment = SegmentFile::read(world.folder.path(), chain);
+            segment.remove(segment.groups().len() - 1);
+            segment.write();
+            AuditFaultKind::Truncated
+        } else {
+            fs::remove_dir_all(world.folder.path().join("audit").join(&**chain)).unwrap();
+            AuditFaultKind::Missing
+        };
+        let report = StoredTrail::read(&config).await.reports.swap_remove(0);
+        let found = report.fault.expect("a fault");
+        assert_eq!((found.kind, found.sequence <= last), (fault, true), "cut: {cut}");
+    }
 }
 
 /// The number of kills under load, and the time limit.
@@ -1180,23 +1202,16 @@ async fn health(served: &Served) -> ServingStatus {
     client.check(HealthCheckRequest::default()).await.unwrap().into_inner().status()
 }
 
-async fn lock_store(site: &Site) -> SqliteConnection {
-    let file = SqliteConnectOptions::new().filename(site.file("gateway.db"));
-    let mut other = file.connect().await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
-    other
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stalled_store_is_reported_and_no_event_is_lost_or_duplicated() {
+async fn a_stalled_journal_is_reported_and_no_event_is_lost_or_duplicated() {
     let extra_config = "[audit]\nmax_wait = \"500ms\"\n".to_owned();
     let site = Site::with(Options { extra_config, ..Default::default() }).await;
     site.enroll("Cust1").await;
-    let served = site.serve().await;
+    let served = Served::start(serve_ignoring_size_limits(&site)).await;
     let load = Load::start(&served, "Cust1", 16, Some(0)).await;
     eventually("it is under load", || load.count() > 300).await;
 
-    let mut other = lock_store(&site).await;
+    limit_files(served.process.pid(), Some(1));
     let since = Instant::now();
     eventually_so("health tells", async || health(&served).await == ServingStatus::NotServing)
         .await;
@@ -1208,9 +1223,8 @@ async fn a_stalled_store_is_reported_and_no_event_is_lost_or_duplicated() {
     })
     .await;
     sleep(Duration::from_secs(3).saturating_sub(since.elapsed())).await;
-    other.execute("ROLLBACK").await.unwrap();
     let until = Instant::now();
-    other.close().await.unwrap();
+    limit_files(served.process.pid(), None);
 
     eventually_so("it serves again", async || health(&served).await == ServingStatus::Serving)
         .await;

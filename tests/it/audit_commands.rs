@@ -9,10 +9,9 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::Value;
-use sqlx::{Connection as _, Executor as _};
 
 use crate::support::{
-    audit::{AuditWriter, event, open_without_key},
+    audit::{AuditWriter, SegmentFile, event},
     binary::{Finished, Process, Site},
     name,
 };
@@ -65,12 +64,6 @@ fn sequences(lines: &[Value], chain: &str) -> Vec<i64> {
         .collect()
 }
 
-async fn execute_sql(site: &Site, statement: &'static str) {
-    let mut connection = open_without_key(&site.file("gateway.db")).await;
-    connection.execute(statement).await.unwrap();
-    connection.close().await.unwrap();
-}
-
 #[tokio::test]
 async fn an_intact_trail_prints_a_line_for_each_chain_and_records_the_verification() {
     let site = site().await;
@@ -95,14 +88,12 @@ async fn an_intact_trail_prints_a_line_for_each_chain_and_records_the_verificati
 }
 
 #[tokio::test]
-async fn a_changed_byte_is_detected_and_reported() {
+async fn a_changed_event_is_detected_and_reported() {
     let site = site().await;
-    let file = site.file("gateway.db");
-    let mut bytes = fs::read(&file).unwrap();
-    let needle = b"because-of-4";
-    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
-    bytes[at + needle.len() - 1] = b'5';
-    fs::write(&file, bytes).unwrap();
+    let mut segment = SegmentFile::read(site.folder.path(), "serve-test");
+    segment.replace("because-of-4", "because-of-5");
+    segment.correct_checksums();
+    segment.write();
     let verified = site.run(&VERIFY).await;
     assert_eq!((verified.code, &*verified.stderr), (Some(1), ""));
     let line = "serve-test: CHANGED at event 5, of events 1 to 8\n";
@@ -113,37 +104,89 @@ async fn a_changed_byte_is_detected_and_reported() {
     let report: Value = serde_json::from_str(&verified.stdout).unwrap();
     let chain = &report["chains"][0];
     assert_eq!((&chain["fault"], &chain["fault_sequence"]), (&"CHANGED".into(), &5.into()));
+    assert_eq!(report["damages"], Value::Array(Vec::new()));
 }
 
 #[tokio::test]
-async fn deleted_events_are_detected_and_reported() {
+async fn a_damaged_file_is_reported_with_the_place() {
     let site = site().await;
-    execute_sql(&site, "DELETE FROM audit_events WHERE sequence = 3").await;
+    write(&site, "serve-test", 8..10).await;
+    let mut segment = SegmentFile::read(site.folder.path(), "serve-test");
+    let group = segment.groups()[0].start;
+    segment.replace("because-of-4", "because-of-5");
+    segment.write();
+    let verified = site.run(&VERIFY).await;
+    assert_eq!(verified.code, Some(1), "{verified:?}");
+    assert!(verified.stdout.contains("serve-test: MISSING at event 1"), "{verified:?}");
+    let line = format!("damaged: {}, byte {group}: ", segment.path.display());
+    assert!(verified.stdout.contains(&line), "{verified:?}");
+    let verified = site.run(&["audit", "verify", "--output", "json"]).await;
+    let report: Value = serde_json::from_str(&verified.stdout).unwrap();
+    assert_eq!(report["intact"], false);
+    assert_eq!(report["damages"][0]["offset"], group);
+}
+
+#[tokio::test]
+async fn removed_events_are_detected_and_reported() {
+    let site = Site::new().await;
+    for numbers in [0..2, 2..3, 3..8] {
+        write(&site, "serve-test", numbers).await;
+    }
+    let mut segment = SegmentFile::read(site.folder.path(), "serve-test");
+    segment.remove(1);
+    segment.write();
     let said = site.run(&VERIFY).await;
     assert!(said.stdout.contains("serve-test: MISSING at event 3"), "{said:?}");
     let finished = site.run(&EXPORT).await;
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert_eq!(sequences(&lines(&finished.stdout), "serve-test"), [1, 2, 4, 5, 6, 7, 8]);
     assert!(finished.stderr.contains("events 3 to 3 of chain serve-test are missing"));
-    execute_sql(&site, "DELETE FROM audit_events WHERE sequence > 6").await;
-    execute_sql(&site, "DELETE FROM audit_events WHERE sequence = 1 AND chain_id = 1").await;
-    let finished = site.run(&EXPORT).await;
-    assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stderr.contains("events 7 to 8 of chain serve-test are missing"));
+}
+
+#[tokio::test]
+async fn a_removed_last_event_is_found_by_the_head_in_the_store() {
+    let site = site().await;
+    site.run(&VERIFY).await.succeeded();
+    site.run(&VERIFY).await.succeeded();
+    let mut segment = SegmentFile::read(site.folder.path(), "cli");
+    segment.remove(1);
+    segment.write();
+    // The verification writes another second event.
+    let said = site.run(&VERIFY).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("cli: CHANGED at event 2"), "{said:?}");
 }
 
 #[tokio::test]
 async fn a_later_signature_does_not_make_a_rewritten_chain_valid() {
     let site = site().await;
     site.run(&VERIFY).await.succeeded();
-    execute_sql(&site, "UPDATE audit_chains SET signature = zeroblob(64) WHERE chain = 'cli'")
-        .await;
+    let mut segment = SegmentFile::read(site.folder.path(), "cli");
+    // The last byte of the signature.
+    let end = segment.groups()[0].end;
+    segment.bytes[end - 9] ^= 1;
+    segment.correct_checksums();
+    segment.write();
     for _ in 0..2 {
         let said = site.run(&VERIFY).await;
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.stdout.contains("cli: BAD_SIGNATURE"), "{said:?}");
         assert!(said.stdout.contains("cli-2: intact"), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn commands_leave_a_damaged_chain_and_continue_another_one() {
+    let site = site().await;
+    site.run(&VERIFY).await.succeeded();
+    let mut segment = SegmentFile::read(site.folder.path(), "cli");
+    let group = segment.groups()[0].start;
+    segment.bytes[group + 100] ^= 1;
+    segment.write();
+    let said = site.run(&VERIFY).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("cli: MISSING at event 1"), "{said:?}");
+    assert!(said.stdout.contains("cli-2: intact"), "{said:?}");
 }
 
 #[tokio::test]
@@ -225,11 +268,11 @@ async fn altered_and_foreign_cursors_are_refused_with_advice() {
     other.run(&VERIFY).await.succeeded();
     let said = refused(&other, &cursor).await;
     assert!(said.contains("another store?"), "{said}");
-    // Replaces the store with an older copy.
-    let older = fs::read(site.file("gateway.db")).unwrap();
+    // Replaces a segment with an older copy.
+    let older = SegmentFile::read(site.folder.path(), "serve-test");
     write(&site, "serve-test", 8..10).await;
     let (_, newer) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);
-    fs::write(site.file("gateway.db"), older).unwrap();
+    older.write();
     let said = refused(&site, &newer.unwrap()).await;
     assert!(said.contains("this store ends with event"), "{said}");
     let (lines, _) = exported(&site.run(&["audit", "export", "--cursor", &cursor]).await);

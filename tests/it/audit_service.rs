@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use sqlx::{Connection as _, Executor as _};
 use tenant_gateway::{
     domain::{AuditRecord, Decision, Reason},
     grpc::pb,
@@ -12,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::support::{
     APPLICATION, Options, World, assert_invalid, assert_status,
-    audit::{AuditWriter, event, open_without_key},
+    audit::{AuditWriter, SegmentFile, event},
     callers::AuthenticatedGateway,
     name,
 };
@@ -297,10 +296,10 @@ async fn verification_reports_the_first_changed_event_and_lists_still_work() {
     let cli = pb::AuditChainReport { chain: "cli".to_owned(), last_sequence: 1, ..intact.clone() };
     assert_eq!(verify().await, [intact.clone(), cli.clone()]);
 
-    let mut connection = open_without_key(&world.folder.path().join("gateway.db")).await;
-    let change = "UPDATE audit_events SET body = CAST(replace(CAST(body AS BLOB), x'6e696768746c79', x'6e696768746c7a') AS BLOB) \
-                  WHERE sequence = 2 AND chain_id = (SELECT id FROM audit_chains WHERE chain = 'serve-test')";
-    connection.execute(change).await.unwrap();
+    let mut segment = SegmentFile::read(world.folder.path(), "serve-test");
+    let at = segment.replace("nightly", "nightlz");
+    segment.correct_checksums();
+    segment.write();
     let changed = pb::AuditChainReport {
         intact: false,
         fault: pb::AuditFaultKind::Changed.into(),
@@ -308,10 +307,10 @@ async fn verification_reports_the_first_changed_event_and_lists_still_work() {
         ..intact
     };
     assert_eq!(verify().await, [changed, cli]);
-    // A row that cannot be parsed is left out.
-    let break_it = "UPDATE audit_events SET body = x'ff' WHERE sequence = 2";
-    connection.execute(break_it).await.unwrap();
-    connection.close().await.unwrap();
+    // An event that cannot be parsed is left out: this text is not UTF-8.
+    segment.bytes[at] = 0xff;
+    segment.correct_checksums();
+    segment.write();
     let page = list(&world, ask("", OURS)).await.unwrap();
     assert_eq!(ids(&page), ["r-4", "r-3", "r-1"]);
     assert!(world.metric("audit_unreadable_events_total").await > 0);

@@ -242,7 +242,16 @@ impl TestedGateway {
         let files = fs::read_dir(self.site.folder.path()).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         let names = names.filter(|name| name.starts_with("gateway.db"));
-        names.map(|name| (name.clone(), fs::read(self.site.file(&name)).unwrap())).collect()
+        let mut files: Vec<_> =
+            names.map(|name| (name.clone(), fs::read(self.site.file(&name)).unwrap())).collect();
+        for chain in fs::read_dir(self.site.file("audit")).unwrap() {
+            let chain = chain.unwrap().path();
+            for file in fs::read_dir(&chain).into_iter().flatten() {
+                let path = file.unwrap().path();
+                files.push((path.display().to_string(), fs::read(path).unwrap()));
+            }
+        }
+        files
     }
 }
 

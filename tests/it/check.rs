@@ -142,6 +142,7 @@ async fn before_the_first_start_the_store_is_not_created() {
     for file in ["gateway.db", "gateway.db.lock"] {
         fs::remove_file(world.folder.path().join(file)).unwrap();
     }
+    fs::remove_dir_all(world.folder.path().join("audit")).unwrap();
     let checked = check(&world).await;
     assert_eq!(checked.code, 0, "{}", checked.text);
     assert!(checked.of("store", "ok")[0].contains("will be created at the first start"));
@@ -151,6 +152,10 @@ async fn before_the_first_start_the_store_is_not_created() {
         .collect();
     left.sort();
     assert_eq!(left, ["client_secret", "gateway.toml", "keyring.toml", "private_key.pem"]);
+    write(&world, "audit", "a file");
+    let checked = check(&world).await;
+    checked.assert_reported("failed", "store_writable", "audit.directory", "is not a directory");
+    fs::remove_file(world.folder.path().join("audit")).unwrap();
     edit(&world, |text| format!("[store]\nurl = \"sqlite:nowhere/gateway.db\"\n{text}"));
     let checked = check(&world).await;
     assert_eq!(checked.code, 2);

@@ -1,5 +1,5 @@
-//! Tests of the store's files: a file that is replaced while open loses no acknowledged change, and a file that others
-//! can access is refused.
+//! Tests of the files of store and journal: a file that is replaced while open loses no acknowledged change, and a
+//! file that others can access is refused.
 
 use std::{
     fs::{self, Permissions},
@@ -99,6 +99,7 @@ async fn a_removed_store_file_is_detected() {
         let served = site.serve().await;
         issued(&served).await.unwrap();
         change(&site);
+        eventually_so("credentials are refused", async || issued(&served).await.is_err()).await;
         let refused = issued(&served).await.unwrap_err();
         assert_status(&refused, Code::Unavailable, "STORE_UNAVAILABLE");
         let page = get(served.admin, "/readyz").await;
@@ -107,6 +108,58 @@ async fn a_removed_store_file_is_detected() {
             "{what}: {page}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_journal_that_is_moved_away_is_detected_and_continued_when_it_is_back() {
+    for durability in ["before_response", "after_response"] {
+        let site = site(durability).await;
+        site.enroll("Cust1").await;
+        let mut served = site.serve().await;
+        issued(&served).await.unwrap();
+        let (journal, away) = (site.file("audit"), site.file("away"));
+        fs::rename(&journal, &away).unwrap();
+        fs::create_dir(&journal).unwrap();
+        let refused = async || issued(&served).await.is_err();
+        eventually_so("credentials are refused", refused).await;
+        let status = issued(&served).await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE");
+        let mut tenants = served.tenants().await;
+        let status = tenants.create_tenant(create("Cust2")).await.unwrap_err();
+        assert_status(&status, Code::Unavailable, "STORE_UNAVAILABLE");
+        let page = get(served.admin, "/readyz").await;
+        assert!(page.contains("503") && page.contains("audit"), "{page}");
+        let told = served.process.until("logs an error", |process| {
+            let log = process.stderr();
+            let line = log.lines().find(|line| line.contains("the audit journal is no longer"));
+            line.map(str::to_owned)
+        });
+        let line: serde_json::Value = serde_json::from_str(&told.await).unwrap();
+        assert_eq!(line["level"], "ERROR", "{line}");
+        assert_eq!(fs::read_dir(&journal).unwrap().count(), 0, "nothing is written elsewhere");
+
+        fs::remove_dir(&journal).unwrap();
+        fs::rename(away, journal).unwrap();
+        let again = async || issued(&served).await.is_ok();
+        eventually_so("credentials are handed out again", again).await;
+        served.stop().await;
+        site.run(&["audit", "verify"]).await.succeeded();
+    }
+}
+
+#[tokio::test]
+async fn two_servers_on_one_journal_are_refused() {
+    let first = Site::new().await;
+    let served = first.serve().await;
+    let directory = first.file("audit");
+    let extra_config = format!("[audit]\ndirectory = \"{}\"\n", directory.display());
+    let second = Site::with(Options { extra_config, ..Default::default() }).await;
+    let told = second.run(&["serve"]).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    let told = format!("{}{}", told.stdout, told.stderr);
+    assert!(told.contains("another server uses this audit journal"), "{told}");
+    assert!(told.contains("audit.directory"), "{told}");
+    served.stop().await;
 }
 
 #[tokio::test]

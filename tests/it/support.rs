@@ -8,6 +8,7 @@ mod certificates;
 pub(crate) mod clients;
 pub(crate) mod faults;
 pub(crate) mod frames;
+pub(crate) mod full_disk;
 pub(crate) mod http;
 pub(crate) mod http2_host;
 pub(crate) mod load;

@@ -5,16 +5,22 @@ use std::{future::pending, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{access::AccessMaintenance, store_monitor::StoreMonitor, use_cases::UseCases},
+    app::{
+        access::AccessMaintenance, journal_upkeep::JournalUpkeep, store_monitor::StoreMonitor,
+        use_cases::UseCases,
+    },
     audit::{Retention, Trail},
     grpc::Health,
-    ports::{Clock, StoreHealth},
+    journal::Journal,
+    ports::{AuditHeadStore, Clock, StoreHealth},
 };
 
 /// Background work. Shutdown ends it before it waits for running calls.
 pub(super) struct BackgroundWork {
     pub(super) use_cases: Arc<UseCases>,
     pub(super) store: Arc<dyn StoreHealth>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) heads: Arc<dyn AuditHeadStore>,
     /// The last known external version of the store, see [`StoreHealth::external_version`].
     pub(super) external_version: Option<i64>,
     pub(super) maintenance: AccessMaintenance,
@@ -31,9 +37,16 @@ impl BackgroundWork {
         let use_cases = &*self.use_cases;
         let store_monitor = StoreMonitor {
             store: self.store,
+            journal: self.journal.clone(),
             trail: use_cases.audit.trail.clone(),
             stopped: use_cases.stopped.clone(),
             applications: use_cases.applications.clone(),
+            clock: self.clock.clone(),
+        };
+        let journal = JournalUpkeep {
+            journal: self.journal,
+            heads: self.heads,
+            trail: use_cases.audit.trail.clone(),
             clock: self.clock.clone(),
         };
         let (directory, impersonation) =
@@ -50,6 +63,7 @@ impl BackgroundWork {
             use_cases.impersonation.run_revocations(),
             use_cases.associates.run_sweeps(),
             store_monitor.run(forget, self.external_version),
+            journal.run(),
             self.maintenance.run(self.clock),
             report_stalled_trail(&use_cases.audit.trail, self.health, self.stop),
             use_cases.audit.attempts.run(&use_cases.audit.trail),

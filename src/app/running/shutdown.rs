@@ -1,4 +1,4 @@
-//! The shutdown, in this order: not ready, drain delay, GOAWAY, running calls, audit trail, store.
+//! The shutdown, in this order: not ready, drain delay, GOAWAY, running calls, audit trail, journal, store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,11 +10,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::tasks::{HttpResult, RunningTasks};
 use crate::{
+    app::{journal_upkeep::store_head, storage},
     audit::UncommittedEvents,
     config::Lifecycle,
     grpc::{AuditRecorder, Health},
     http::Readiness,
-    ports::StoreHealth,
+    journal::Journal,
+    ports::{AuditHeadStore, StoreHealth},
 };
 
 /// The longest wait for the store to write the last audit events.
@@ -52,6 +54,8 @@ pub(super) struct ShutdownHandles {
     /// The work of the use cases, which continues when its caller disconnects.
     pub(super) work: TaskTracker,
     pub(super) audit: Arc<AuditRecorder>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) heads: Arc<dyn AuditHeadStore>,
     pub(super) store: Arc<dyn StoreHealth>,
 }
 
@@ -128,7 +132,7 @@ impl Shutdown {
         self.wait_for_work().await;
         self.end_audit_trail().await;
         self.tasks.quit.cancel();
-        self.handles.store.close().await;
+        storage::close(&self.handles.journal, &*self.handles.store).await;
     }
 
     /// Reports the gateway as not ready, and waits so that callers and load balancers notice.
@@ -166,6 +170,10 @@ impl Shutdown {
     async fn end_audit_trail(&mut self) {
         self.flush_audit_trail(FLUSH_TIMEOUT).await;
         wait_for_end(&mut self.tasks.audit_writer).await;
+        let ShutdownHandles { audit, heads, .. } = &self.handles;
+        if let Err(error) = store_head(&audit.trail, &**heads, 0).await {
+            tracing::warn!(%error, "the last head of the audit chain cannot be stored");
+        }
     }
 
     /// Aborts all calls first, then writes the events of what happened, as far as there is time.

@@ -1,7 +1,9 @@
 //! The writer of the audit trail: takes queued events, commits them as a group, notifies the callers, and repeats.
+//!
+//! A group is what was queued while the last one was committed. No event with a waiting caller waits for a timer.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,11 +22,6 @@ use crate::{
 /// The longest time for which events without a waiting caller are collected, because a commit is expensive.
 const BATCH_DELAY: Duration = Duration::from_millis(10);
 
-/// Callers that were notified together call again at nearly the same time, and one commit for all costs as much as one
-/// for the first. So the writer waits for up to 64 callers, at most 1 ms (tokio's timer resolution).
-const MAX_EXPECTED_CALLERS: usize = 64;
-const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
-
 /// The pauses between attempts while the store fails: they double from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
@@ -42,8 +39,6 @@ pub(super) struct WriterState {
     /// The number of events in the group, and the time at which the oldest was queued, by the monotonic clock.
     size: u64,
     oldest: Duration,
-    /// The estimated number of callers that call again as soon as their events are committed.
-    callers: usize,
 }
 
 /// The progress of the current group. A numbered group does not change until it is in the store.
@@ -72,41 +67,10 @@ impl Trail {
         let mut writing = self.writing.lock().await;
         loop {
             if let Stage::Idle = writing.stage {
-                self.wait_for_expected_callers(&mut writing).await;
                 self.wait_for_work().await;
                 self.take(&mut writing);
             }
             self.commit(&mut writing).await;
-        }
-    }
-
-    /// Returns when as many events are queued as there were callers last time, or after the time-out. If fewer come,
-    /// the next group waits for fewer.
-    async fn wait_for_expected_callers(&self, writing: &mut WriterState) {
-        let enough = writing.callers.min(MAX_EXPECTED_CALLERS);
-        if enough < 2 {
-            return;
-        }
-        let mut gathered = {
-            let mut queue = self.queue();
-            queue.wake_threshold = enough;
-            queue.waiting.len() >= enough
-        };
-        let mut timer = self.ports.timer.sleep(GATHER_TIMEOUT);
-        while !gathered {
-            tokio::select! {
-                () = &mut timer => gathered = true,
-                () = self.work.notified() => {
-                    let queue = self.queue();
-                    // A flush lowers the threshold so that everything is written now.
-                    gathered = queue.waiting.len() >= queue.wake_threshold;
-                }
-            }
-        }
-        let mut queue = self.queue();
-        queue.wake_threshold = 1;
-        if queue.waiting.len() < enough {
-            writing.callers = queue.waiting.len();
         }
     }
 
@@ -164,12 +128,9 @@ impl Trail {
                 }
             }
         }
-        writing.stage = Stage::Idle;
-        let callers = {
-            let queue = self.queue();
-            writing.waiters.len() + if queue.urgent { queue.waiting.len() } else { 0 }
-        };
-        writing.callers = writing.callers.max(callers);
+        if let Stage::Signed(group) = std::mem::take(&mut writing.stage) {
+            *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(group.head);
+        }
         self.counters.groups.increment();
         self.counters.events.add(writing.size);
         self.committed_for_callers.fetch_add(writing.waiters.len() as u64, Ordering::AcqRel);

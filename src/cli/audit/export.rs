@@ -24,7 +24,7 @@ use crate::{
     },
     domain::{AUDIT_FIELDS, AuditEvent, Filter},
     lifecycle::StopSignals,
-    ports::{StoreHealth as _, SystemClock},
+    ports::SystemClock,
 };
 
 /// The interval between two reads of new events.
@@ -90,7 +90,7 @@ pub(super) async fn run(options: &ExportOptions) -> Result<(), CommandError> {
             Err(CommandError::Failed("stopped before the last lines were written".to_owned()))
         }
     };
-    storage.store.close().await;
+    storage.close().await;
     exported
 }
 
@@ -105,7 +105,7 @@ async fn export(
     let access = Access::command_line(caller.clone(), Arc::new(SystemClock));
     let authorized = access.authorize(&caller, Gateway).map_err(CommandError::other)?;
     let cursor = place.read(&*storage.audit_signer)?;
-    let resumed = Export::resume(&authorized, storage.store.clone(), cursor).await;
+    let resumed = Export::resume(&authorized, storage.audit.clone(), cursor).await;
     let export = resumed.map_err(|error| match error {
         ExportError::Cursor(refused) => place.rejection(&refused),
         ExportError::Store(error) => BrokerError::from(error).into(),

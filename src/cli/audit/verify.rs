@@ -16,7 +16,7 @@ use crate::{
     },
     config::Config,
     domain::AuditChainReport,
-    ports::StoreHealth as _,
+    journal::Damage,
 };
 
 /// The number of events from which a progress bar is shown on a terminal.
@@ -27,22 +27,28 @@ pub(super) async fn run(config: &Config, output: OutputOption) -> Result<ExitCod
     // Verify even if the event cannot be stored: then a verification is especially useful.
     let recorded = trail::record(&storage, "audit.verify", "gateway", EventResult::SUCCESS).await;
     let reports = verify(&storage).await;
-    storage.store.close().await;
+    let damages = storage.audit.damages();
+    storage.close().await;
     let reports = reports?;
+    let intact = damages.is_empty() && reports.iter().all(AuditChainReport::intact);
     match output.output {
         Format::Json => print_json(&json!({
-            "intact": reports.iter().all(AuditChainReport::intact),
+            "intact": intact,
             "chains": reports.iter().map(as_json).collect::<Vec<_>>(),
+            "damages": damages.iter().map(damage_as_json).collect::<Vec<_>>(),
         }))?,
-        Format::Text => print(&as_text(&reports))?,
+        Format::Text => print(&as_text(&reports, &damages))?,
     }
     recorded?;
-    let intact = reports.iter().all(AuditChainReport::intact);
     Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn verify(storage: &Storage) -> Result<Vec<AuditChainReport>, BrokerError> {
-    let verification = Verification::new(storage.store.clone(), storage.audit_signer.clone());
+    let verification = Verification::new(
+        storage.audit.clone(),
+        storage.store.clone(),
+        storage.audit_signer.clone(),
+    );
     let bar = ProgressBar::hidden();
     if let Ok(style) = ProgressStyle::with_template("events {wide_bar} {pos}/{len}") {
         bar.set_style(style);
@@ -73,14 +79,20 @@ fn as_json(report: &AuditChainReport) -> Value {
     })
 }
 
-fn as_text(reports: &[AuditChainReport]) -> String {
+fn damage_as_json(damage: &Damage) -> Value {
+    json!({ "file": damage.file, "offset": damage.offset, "problem": damage.problem })
+}
+
+fn as_text(reports: &[AuditChainReport], damages: &[Damage]) -> String {
     let mut lines: Vec<String> = reports.iter().map(line).collect();
+    lines.extend(damages.iter().map(|damage| format!("damaged: {damage}")));
     let faulty = reports.iter().filter(|report| !report.intact()).count();
     let chains = if reports.len() == 1 { "chain" } else { "chains" };
-    lines.push(match faulty {
-        0 => format!("{} {chains}, intact", reports.len()),
-        _ => format!(
-            "{} {chains}, {faulty} not as written: keep a copy of the store, and compare it with exported events",
+    lines.push(match (faulty, damages.len()) {
+        (0, 0) => format!("{} {chains}, intact", reports.len()),
+        (_, places) => format!(
+            "{} {chains}, {faulty} not as written, {places} damaged places in files: keep a copy of the audit directory, \
+             and compare it with exported events",
             reports.len()
         ),
     });
@@ -115,12 +127,15 @@ mod tests {
             fault,
         };
         let changed = Some(AuditFault { kind: AuditFaultKind::Changed, sequence: 2 });
-        let text = as_text(&[report(1, 3, None), report(4, 3, None), report(1, 3, changed)]);
+        let reports = [report(1, 3, None), report(4, 3, None), report(1, 3, changed)];
+        let damage = Damage { file: "audit/cli/1.seg".into(), offset: 512, problem: "zeros" };
+        let text = as_text(&reports, &[damage]);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "cli\\u{1b}: intact, events 1 to 3");
         assert_eq!(lines[1], "cli\\u{1b}: intact, all 3 events removed by retention");
         assert_eq!(lines[2], "cli\\u{1b}: CHANGED at event 2, of events 1 to 3");
-        assert!(lines[3].starts_with("3 chains, 1 not as written"), "{text}");
-        assert_eq!(as_text(&[]), "0 chains, intact");
+        assert_eq!(lines[3], "damaged: audit/cli/1.seg, byte 512: zeros");
+        assert!(lines[4].starts_with("3 chains, 1 not as written, 1 damaged places"), "{text}");
+        assert_eq!(as_text(&[], &[]), "0 chains, intact");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
+use rustix::fs::{Access, access};
 use secrecy::SecretString;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     setup::{self, count},
 };
 use crate::{
-    app::{environment_mismatch, known_applications, store_path},
+    app::{audit_directory, environment_mismatch, known_applications, store_path},
     config::Config,
     crypto::{EnvelopeSealer, Keyring},
     domain::{Tenant, TenantName},
@@ -37,6 +38,7 @@ pub(super) async fn keyring_and_store(
     let id = active.as_ref().ok().and_then(Option::as_deref);
     let keyring = setup::keyring(config, id, report);
     listeners(report);
+    journal(config, report);
     let path = store_path(config);
     let (file, schema) = match looked {
         Ok(StoreInspection::Current { file, schema }) => (file, schema),
@@ -80,6 +82,22 @@ pub(super) async fn keyring_and_store(
     writable(&store, report).await;
     store.file().close_without_checkpoint().await;
     tenants
+}
+
+/// Checks that the directory of the audit journal, or the folder in which it will be created, can be used.
+fn journal(config: &Config, report: &mut Report) {
+    let directory = audit_directory(config);
+    let Some(place) = directory.ancestors().find(|folder| folder.exists()) else { return };
+    let problem = if !place.is_dir() {
+        "is not a directory"
+    } else if access(place, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        "cannot be written by this process"
+    } else {
+        return;
+    };
+    let found = format!("the audit journal: {} {problem}", place.display());
+    let remedy = "correct audit.directory, or give the user of this process write permission";
+    report.add(Check::failed(Topic::StoreWritable, found, remedy).at("audit.directory"));
 }
 
 fn store_not_ready(look: &StoreInspection, path: &Path, report: &mut Report) {

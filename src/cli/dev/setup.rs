@@ -23,8 +23,7 @@ use crate::{
     crypto::{DemoIssuer, Keyring, SystemRandom},
     domain::{CallerRecord, Consent, ConsentId, TenantName},
     ports::{
-        Clock as _, ConsentLimits, ConsentStore as _, Random as _, StoreHealth as _, SystemClock,
-        TenantStore as _,
+        Clock as _, ConsentLimits, ConsentStore as _, Random as _, SystemClock, TenantStore as _,
     },
 };
 
@@ -234,6 +233,6 @@ pub(super) async fn fill_store<'a>(
     };
     let limits = ConsentLimits { open_per_caller: 1, total: 1 };
     store.begin(&consent, limits).await.map_err(CommandError::other)?;
-    store.close().await;
+    storage.close().await;
     Ok(ConsentLink { user, link: format!("{public_uri}/consent/{}", consent.id) })
 }

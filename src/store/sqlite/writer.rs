@@ -7,17 +7,12 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteConnectOptions},
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::files::OpenFiles;
-use crate::{
-    ports::StoreError,
-    store::error::{commit_error, extended_code, sqlite_code},
-};
+use crate::{ports::StoreError, store::error::commit_error};
 
 /// The time limit for waiting for another process's lock. Commands hold it for milliseconds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,10 +37,6 @@ struct State {
     replaced: i64,
     /// Whether the connection currently does not wait for locks.
     no_wait: bool,
-    /// Whether the last use has ended without leaving a transaction.
-    idle: bool,
-    /// Whether the connection has been prepared for [`Writer::execute_single`].
-    prepared: bool,
 }
 
 enum Slot {
@@ -109,8 +100,6 @@ impl WriterSlot {
                 connection: Slot::Open(connection),
                 replaced: 0,
                 no_wait: false,
-                idle: false,
-                prepared: false,
             }),
         }
     }
@@ -158,9 +147,7 @@ impl State {
     /// Replaces a connection in a bad state. After some errors (a full disk) SQLite has rolled back by itself, while
     /// the driver still counts a transaction and refuses to begin another.
     async fn repair(&mut self, options: &SqliteConnectOptions) -> Result<(), StoreError> {
-        let at_rest = std::mem::take(&mut self.idle);
         match &mut self.connection {
-            Slot::Open(_) if at_rest => return Ok(()),
             Slot::Open(connection) => {
                 // Waits for the rollback of a dropped future.
                 let alive = connection.ping().await.is_ok();
@@ -187,7 +174,6 @@ impl State {
         }
         self.replaced += 1;
         self.no_wait = false;
-        self.prepared = false;
         Ok(())
     }
 }
@@ -198,28 +184,6 @@ impl Writer<'_> {
         let files = self.files;
         let inner = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
         Ok(Transaction { inner, files })
-    }
-
-    /// Runs a statement that is a transaction by itself. It is handed to the driver's thread once, because waking it
-    /// takes longer than the statement. `prepare` runs before it, once for each connection. Returns `false` if a
-    /// trigger rejects it.
-    pub(super) async fn execute_single(
-        &mut self,
-        statement: Query<'_, Sqlite, SqliteArguments>,
-        prepare: &'static str,
-    ) -> Result<bool, StoreError> {
-        if !self.state.prepared {
-            sqlx::raw_sql(prepare).execute(self.connection()?).await?;
-            self.state.prepared = true;
-        }
-        let done = match statement.execute(self.connection()?).await {
-            Ok(_) => true,
-            Err(error) if extended_code(&error) == Some(sqlite_code::CONSTRAINT_TRIGGER) => false,
-            Err(error) => return Err(commit_error(error)),
-        };
-        self.state.idle = true;
-        self.files.check().map_err(StoreError::after_commit)?;
-        Ok(done)
     }
 
     pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {

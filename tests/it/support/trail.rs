@@ -1,4 +1,4 @@
-//! The audit trail in the store, read beside a running gateway.
+//! The audit trail, read beside a running gateway.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -7,7 +7,7 @@ use tenant_gateway::{
     audit::Verification,
     config::Config,
     domain::{AuditChainReport, AuditEvent, AuditRecord},
-    ports::{AuditStore as _, StoreHealth as _},
+    ports::AuditStore as _,
 };
 
 /// The stored events, and the verification report.
@@ -22,15 +22,18 @@ impl StoredTrail {
     pub(crate) async fn read(config: &Path) -> Self {
         let config = Config::load(config).unwrap().config;
         let storage = Storage::open(&config).await.unwrap();
-        let verification =
-            Verification::new(storage.store.clone(), Arc::clone(&storage.audit_signer) as _);
+        let verification = Verification::new(
+            storage.audit.clone(),
+            storage.store.clone(),
+            Arc::clone(&storage.audit_signer) as _,
+        );
         let mut events = Vec::new();
-        for chain in storage.store.chains().await.unwrap() {
+        for chain in storage.audit.chains().await.unwrap() {
             let chain = Arc::clone(&chain.head.point.chain);
             loop {
                 let after = events.last().filter(|last: &&AuditEvent| last.chain == chain);
                 let after = after.map_or(0, |last| last.sequence);
-                let rows = storage.store.events(&chain, after, 1000).await.unwrap();
+                let rows = storage.audit.events(&chain, after, 1000).await.unwrap();
                 if rows.is_empty() {
                     break;
                 }
@@ -38,7 +41,7 @@ impl StoredTrail {
             }
         }
         let reports = verification.run(|_| ()).await.unwrap();
-        storage.store.close().await;
+        storage.close().await;
         Self { events, reports }
     }
 

@@ -1,13 +1,13 @@
-//! Promises of `AuditStore`.
+//! The promises of the port `AuditStore`.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Store, StoreLocation, at};
+use super::{at, contract::AuditLocation};
 use crate::{
     domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, SignedPoint},
-    ports::{AuditGroup, AuditPosition, StoreError, StoredPublicKey, TimeSpan},
+    ports::{AuditGroup, AuditPosition, AuditStore, StoreError, StoredPublicKey, TimeSpan},
 };
 
 fn hash(chain: &str, sequence: i64) -> AuditHash {
@@ -35,17 +35,17 @@ fn group(chain: &str, first: i64, last: i64) -> AuditGroup {
     AuditGroup { rows: (first..=last).map(row).collect(), head: signed(chain, last, at(last)) }
 }
 
-async fn append(store: &dyn Store, chain: &str, first: i64, last: i64) {
+async fn append(store: &dyn AuditStore, chain: &str, first: i64, last: i64) {
     store.append(&group(chain, first, last)).await.unwrap();
 }
 
-async fn sequences(store: &dyn Store, chain: &str) -> Vec<i64> {
+async fn sequences(store: &dyn AuditStore, chain: &str) -> Vec<i64> {
     let rows = store.events(chain, 0, 10_000).await.unwrap();
     rows.iter().map(|row| row.sequence).collect()
 }
 
-pub(in crate::store) async fn a_group_is_kept_with_its_head(place: &dyn StoreLocation) {
-    let store = place.open().await;
+pub(super) async fn a_group_is_kept_with_its_head(place: &dyn AuditLocation) {
+    let store = place.open_audit().await;
     // All sizes that are written in another way.
     let mut first = 1;
     for size in [1, 2, 3, 7, 8, 100, 128, 255, 512] {
@@ -66,8 +66,8 @@ pub(in crate::store) async fn a_group_is_kept_with_its_head(place: &dyn StoreLoc
     assert_eq!(store.events("c", 0, 10).await.unwrap(), []);
 }
 
-pub(in crate::store) async fn an_append_can_be_repeated(place: &dyn StoreLocation) {
-    let store = place.open().await;
+pub(super) async fn an_append_can_be_repeated(place: &dyn AuditLocation) {
+    let store = place.open_audit().await;
     for _ in 0..3 {
         append(&*store, "a", 1, 5).await;
     }
@@ -79,10 +79,10 @@ pub(in crate::store) async fn an_append_can_be_repeated(place: &dyn StoreLocatio
     assert_eq!(head, signed("a", 8, at(8)));
 }
 
-pub(in crate::store) async fn an_append_that_does_not_follow_the_head_is_a_conflict(
-    place: &dyn StoreLocation,
+pub(super) async fn an_append_that_does_not_follow_the_head_is_a_conflict(
+    place: &dyn AuditLocation,
 ) {
-    let store = place.open().await;
+    let store = place.open_audit().await;
     append(&*store, "a", 1, 5).await;
     let mut other = group("a", 3, 5);
     other.rows[1].hash = [9; 32];
@@ -94,8 +94,8 @@ pub(in crate::store) async fn an_append_that_does_not_follow_the_head_is_a_confl
     assert_eq!(store.chains().await.unwrap().len(), 1);
 }
 
-pub(in crate::store) async fn of_two_who_append_one_wins(place: &dyn StoreLocation) {
-    let (ours, theirs) = (place.open().await, place.open().await);
+pub(super) async fn of_two_who_append_one_wins(place: &dyn AuditLocation) {
+    let (ours, theirs) = (place.open_audit().await, place.open_audit().await);
     append(&*ours, "cli", 1, 1).await;
     let mut other = group("cli", 2, 2);
     other.rows[0].hash = [9; 32];
@@ -106,19 +106,10 @@ pub(in crate::store) async fn of_two_who_append_one_wins(place: &dyn StoreLocati
     assert_eq!(sequences(&*ours, "cli").await, [1, 2]);
 }
 
-pub(in crate::store) async fn our_own_appends_are_no_changes_by_others(place: &dyn StoreLocation) {
-    let store = place.open().await;
-    let before = store.external_version().await.unwrap();
-    append(&*store, "a", 1, 200).await;
-    append(&*store, "a", 1, 200).await;
-    store.prune(&signed("a", 10, at(10))).await.unwrap();
-    assert_eq!(store.external_version().await.unwrap(), before);
-}
-
-pub(in crate::store) async fn newest_events_come_first_and_pages_go_on_where_they_ended(
-    place: &dyn StoreLocation,
+pub(super) async fn newest_events_come_first_and_pages_go_on_where_they_ended(
+    place: &dyn AuditLocation,
 ) {
-    let store = place.open().await;
+    let store = place.open_audit().await;
     // Events of several chains at one time.
     for chain in ["a", "b", "c"] {
         append(&*store, chain, 1, 20).await;
@@ -149,10 +140,8 @@ pub(in crate::store) async fn newest_events_come_first_and_pages_go_on_where_the
     assert_eq!(distinct.len(), seen.len());
 }
 
-pub(in crate::store) async fn prune_removes_what_is_old_and_keeps_the_head(
-    place: &dyn StoreLocation,
-) {
-    let store = place.open().await;
+pub(super) async fn prune_removes_what_is_old_and_keeps_the_head(place: &dyn AuditLocation) {
+    let store = place.open_audit().await;
     append(&*store, "a", 1, 10).await;
     append(&*store, "b", 1, 10).await;
     let before = store.chain("a").await.unwrap().unwrap();
@@ -174,10 +163,8 @@ pub(in crate::store) async fn prune_removes_what_is_old_and_keeps_the_head(
     assert_eq!(sequences(&*store, "a").await, [11, 12]);
 }
 
-pub(in crate::store) async fn a_public_key_is_kept_in_place_of_the_former(
-    place: &dyn StoreLocation,
-) {
-    let store = place.open().await;
+pub(super) async fn a_public_key_is_kept_in_place_of_the_former(place: &dyn AuditLocation) {
+    let store = place.open_audit().await;
     assert_eq!(store.public_keys().await.unwrap(), []);
     let mut key = StoredPublicKey {
         key_id: "k-1".to_owned(),
