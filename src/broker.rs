@@ -10,6 +10,7 @@ mod associates;
 mod audit_export;
 mod audit_log;
 mod changes;
+mod compact_time;
 mod consent;
 mod counters;
 mod credential_cache;

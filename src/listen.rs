@@ -48,6 +48,10 @@ pub enum Protocol {
 /// The time limit from the TCP connection to the first bytes of HTTP.
 const OPENING_TIME: Duration = Duration::from_secs(10);
 
+/// The duration from which a successful call is logged at `info` although the audit trail has it. A call that is
+/// answered from memory takes about a millisecond.
+pub const SLOW_CALL: Duration = Duration::from_millis(100);
+
 /// The ALPN names of both versions (RFC 7301).
 const ALPN_HTTP_2: &[u8] = b"h2";
 const ALPN_HTTP_1: &[u8] = b"http/1.1";

@@ -47,7 +47,7 @@ pub use self::{
     json_web_key::{JsonWebKey, JsonWebKeySet},
     jwks_source::{JwksError, JwksSource},
     leases::{HeldLease, Lease, LeaseStore},
-    meter::{Counter, Meter},
+    meter::{Counter, Meter, RequestMeter},
     oauth::{
         AuthorizationRequest, CodeExchange, CodeResponse, ExchangeError, OAuth, RefreshResponse,
         VerifiedAccess,

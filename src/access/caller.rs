@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, LazyLock},
 };
 
@@ -42,7 +43,13 @@ impl CallerMethod {
 
 /// A caller: authenticated, or named without a credential (see [`Self::unverified`]). Cheap to clone.
 #[derive(Clone)]
-pub struct Caller(Arc<Identity>);
+pub struct Caller(Arc<HashedIdentity>);
+
+/// An identity and the hash of the parts that quotas and decisions depend on. A call needs the hash several times.
+struct HashedIdentity {
+    identity: Identity,
+    hash: u64,
+}
 
 /// The identity of a caller. Only authentication sets the fields of a credential.
 #[derive(Debug, Clone)]
@@ -96,7 +103,7 @@ impl Caller {
     /// Returns whether this is [`Self::unauthenticated`].
     #[must_use]
     pub fn is_unauthenticated(&self) -> bool {
-        self.0.id.is_empty()
+        self.identity().id.is_empty()
     }
 
     /// Returns a person at the command line, named by the operating system user.
@@ -131,7 +138,7 @@ impl Caller {
         AuditedCaller {
             id: self.shared_id().into(),
             method: self.method().as_str().into(),
-            issuer: self.0.issuer.clone().map(AuditText::from).unwrap_or_default(),
+            issuer: self.identity().issuer.clone().map(AuditText::from).unwrap_or_default(),
         }
     }
 
@@ -143,47 +150,54 @@ impl Caller {
     }
 
     pub(super) fn from_identity(identity: Identity) -> Self {
-        Self(Arc::new(identity))
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let hash = KEY.hash_one((&identity.id, identity.method, &identity.issuer));
+        Self(Arc::new(HashedIdentity { identity, hash }))
     }
 
     pub(super) fn identity(&self) -> &Identity {
-        &self.0
+        &self.0.identity
+    }
+
+    /// Returns a hash of id, method and issuer, under a key of this process.
+    pub(super) fn identity_hash(&self) -> u64 {
+        self.0.hash
     }
 
     /// Returns the id in policies and in the audit trail.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.0.id
+        &self.identity().id
     }
 
     /// Returns the same value as a shared string.
     #[must_use]
     pub fn shared_id(&self) -> Arc<str> {
-        Arc::clone(&self.0.id)
+        Arc::clone(&self.identity().id)
     }
 
     /// Returns the method by which the caller was authenticated.
     #[must_use]
     pub fn method(&self) -> CallerMethod {
-        self.0.method
+        self.identity().method
     }
 
     /// Returns the `iss` claim of the caller's token, if a token was used.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
-        self.0.issuer.as_deref()
+        self.identity().issuer.as_deref()
     }
 
     /// Returns the id in the client certificate that was presented together with a token.
     #[must_use]
     pub fn certificate(&self) -> Option<&str> {
-        self.0.certificate.as_deref()
+        self.identity().certificate.as_deref()
     }
 }
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.id)
+        f.write_str(self.id())
     }
 }
 

@@ -8,7 +8,7 @@
 mod buckets;
 
 use std::{
-    hash::{BuildHasher as _, Hash, RandomState},
+    hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     num::NonZeroU32,
     sync::Arc,
@@ -128,7 +128,7 @@ impl Quotas {
     pub(super) fn count_call(&self, caller: &Caller) -> Result<(), OverQuota> {
         let Some(buckets) = &self.caller else { return Ok(()) };
         let quota = QuotaKind::Caller;
-        let taken = buckets.take(self.hasher.hash_one(identity(caller)));
+        let taken = buckets.take(self.hasher.hash_one(caller.identity_hash()));
         taken.map_err(|retry_after| OverQuota { quota, retry_after })
     }
 
@@ -140,7 +140,7 @@ impl Quotas {
     ) -> Result<(), OverQuota> {
         let Some(buckets) = &self.caller_and_tenant else { return Ok(()) };
         let quota = QuotaKind::CallerAndTenant;
-        let taken = buckets.take(self.hasher.hash_one((identity(caller), tenant)));
+        let taken = buckets.take(self.hasher.hash_one((caller.identity_hash(), tenant)));
         taken.map_err(|retry_after| OverQuota { quota, retry_after })
     }
 
@@ -196,7 +196,7 @@ impl Quotas {
 
     fn key(&self, source: Source<'_>) -> u64 {
         match source {
-            Source::Caller(caller) => self.hasher.hash_one(identity(caller)),
+            Source::Caller(caller) => self.hasher.hash_one(caller.identity_hash()),
             Source::Address(address) => self.hasher.hash_one(client_network(address)),
         }
     }
@@ -217,10 +217,6 @@ impl Attempt<'_> {
             buckets.give_back(key);
         }
     }
-}
-
-fn identity(caller: &Caller) -> impl Hash {
-    (caller.id(), caller.method(), caller.issuer())
 }
 
 #[cfg(test)]

@@ -6,14 +6,17 @@ use std::{
     hash::Hash,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::BrokerError;
+use super::{
+    BrokerError,
+    compact_time::{CompactDuration, whole_seconds},
+};
 use crate::{
     domain::{AccessToken, CredentialId, SystemTicket},
     ports::Moment,
@@ -51,13 +54,22 @@ pub(super) struct BackOff {
     pub(super) max: Duration,
 }
 
-/// The cached credentials and failures of each tenant or grant.
-pub(super) struct CredentialCache<K, C>(RwLock<HashMap<K, Entry<C>>>);
+/// The cached credentials and failures of each tenant or grant. Entries are boxed, because half of a map's places or
+/// more may be empty.
+pub(super) struct CredentialCache<K, C>(RwLock<HashMap<K, Box<Entry<C>>>>);
 
+/// An entry for one tenant or grant. There may be many, so it is small.
 struct Entry<C> {
     current: Option<CachedCredential<C>>,
     /// Boxed, because most entries have none.
     failure: Option<Box<CachedFailure>>,
+    /// Boxed, because most entries have none.
+    replacement: Option<Box<Replacement>>,
+}
+
+/// The replacements of dead credentials.
+#[derive(Default)]
+struct Replacement {
     /// The time at which a dead credential was last replaced, on the monotonic clock.
     last_replaced: Option<Duration>,
     /// The id of the last credential, if it is dead and has not been replaced yet.
@@ -68,18 +80,18 @@ struct Entry<C> {
 struct CachedCredential<C> {
     credential: Arc<C>,
     /// The total lifetime when the credential was cached. Corrected times would give only a part of it.
-    lifetime: Duration,
-    end: Duration,
-    renew_time: Duration,
+    lifetime: CompactDuration,
+    end: CompactDuration,
+    renew_time: CompactDuration,
     /// The last use, in whole seconds.
-    last_used: AtomicU64,
+    last_used: AtomicU32,
 }
 
 impl<C: Credential> CachedCredential<C> {
     /// Returns the shorter of the remaining lifetimes by both clocks. The wall clock runs while the machine sleeps; the
     /// monotonic clock cannot be set.
     fn remaining(&self, now: Moment) -> Duration {
-        self.credential.remaining(now.wall).min(now.remaining_until(self.end))
+        self.credential.remaining(now.wall).min(now.remaining_until(self.end.into()))
     }
 }
 
@@ -145,7 +157,7 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
             return None;
         }
         // Written at most once a second, because calls on all cores read this value.
-        let second = now.monotonic.as_secs();
+        let second = whole_seconds(now.monotonic);
         if held.last_used.load(Ordering::Relaxed) != second {
             held.last_used.store(second, Ordering::Relaxed);
         }
@@ -161,7 +173,7 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
     /// Returns the total lifetime of the cached credential, from its issue to its expiry.
     pub(super) fn lifetime(&self, name: &K) -> Option<Duration> {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(name)?.current.as_ref().map(|held| held.lifetime)
+        entries.get(name)?.current.as_ref().map(|held| held.lifetime.into())
     }
 
     /// Returns the credential if it has this id.
@@ -174,15 +186,17 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
         self.update_entry(name, |entry| {
             // A background renewal is not a use.
             let used = entry.current.as_ref().map(|held| held.last_used.load(Ordering::Relaxed));
-            let last_used = AtomicU64::new(used.unwrap_or(now.monotonic.as_secs()));
-            let end = now.monotonic.saturating_add(remaining_lifetime(&*credential, now));
-            let renew_time = now.monotonic.saturating_add(renew_in);
-            let lifetime = credential.lifetime();
+            let last_used = AtomicU32::new(used.unwrap_or(whole_seconds(now.monotonic)));
+            let end = now.monotonic.saturating_add(remaining_lifetime(&*credential, now)).into();
+            let renew_time = now.monotonic.saturating_add(renew_in).into();
+            let lifetime = credential.lifetime().into();
             let held = CachedCredential { credential, lifetime, end, renew_time, last_used };
             entry.current = Some(held);
             entry.failure = None;
-            if entry.dead_id.take().is_some() {
-                entry.last_replaced = Some(now.monotonic);
+            if let Some(replacement) = &mut entry.replacement
+                && replacement.dead_id.take().is_some()
+            {
+                replacement.last_replaced = Some(now.monotonic);
             }
         });
     }
@@ -199,8 +213,9 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
         self.update_entry(name, |entry| {
             if let Some(held) = entry.current.as_mut().filter(|held| held.credential.id() == id) {
                 held.credential = Arc::new(change(&held.credential));
-                held.end = now.monotonic.saturating_add(remaining_lifetime(&*held.credential, now));
-                held.renew_time = now.monotonic.saturating_add(renew_in);
+                let remaining = remaining_lifetime(&*held.credential, now);
+                held.end = now.monotonic.saturating_add(remaining).into();
+                held.renew_time = now.monotonic.saturating_add(renew_in).into();
             }
         });
     }
@@ -211,7 +226,7 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
             let matches = entry.current.as_ref().is_some_and(|held| held.credential.id() == id);
             if matches {
                 entry.current = None;
-                entry.dead_id = Some(id.clone());
+                entry.replacement.get_or_insert_default().dead_id = Some(id.clone());
             }
             matches
         })
@@ -220,16 +235,16 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
     /// Returns whether this credential is known to be dead. It may still be in the store for a moment.
     pub(super) fn is_dead(&self, name: &K, id: &CredentialId) -> bool {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(name).is_some_and(|entry| entry.dead_id.as_ref() == Some(id))
+        let replacement = entries.get(name).and_then(|entry| entry.replacement.as_deref());
+        replacement.is_some_and(|it| it.dead_id.as_ref() == Some(id))
     }
 
     /// Returns the time until a dead credential may be replaced; zero if it may be replaced now.
     pub(super) fn replacement_delay(&self, name: &K, now: Duration) -> Duration {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let replaced = entries
-            .get(name)
-            .filter(|entry| entry.dead_id.is_some())
-            .and_then(|entry| entry.last_replaced);
+        let replacement = entries.get(name).and_then(|entry| entry.replacement.as_deref());
+        let replaced =
+            replacement.filter(|it| it.dead_id.is_some()).and_then(|it| it.last_replaced);
         let since = replaced.map(|replaced| now.saturating_sub(replaced));
         since.map_or(Duration::ZERO, |since| MIN_REPLACEMENT_INTERVAL.saturating_sub(since))
     }
@@ -299,16 +314,17 @@ impl<K: Eq + Hash + Clone, C: Credential> CredentialCache<K, C> {
                 entry.current = None;
                 return entry.must_be_kept(now.monotonic);
             }
-            let left = now.remaining_until(held.end);
+            let left = now.remaining_until(held.end.into());
             if held.credential.remaining(now.wall) > left.saturating_add(SET_BACK_TOLERANCE)
                 && let Ok(end) = now.wall.saturating_add(left)
             {
                 held.credential = Arc::new(held.credential.with_corrected_times(end, now.wall));
             }
             let last_used = held.last_used.load(Ordering::Relaxed);
-            let used = now.monotonic.as_secs().saturating_sub(last_used) < used_within.as_secs();
-            if held.renew_time <= now.monotonic && used {
-                held.renew_time = now.monotonic.saturating_add(retry_in());
+            let unused = whole_seconds(now.monotonic).saturating_sub(last_used);
+            let used = u64::from(unused) < used_within.as_secs();
+            if Duration::from(held.renew_time) <= now.monotonic && used {
+                held.renew_time = now.monotonic.saturating_add(retry_in()).into();
                 due.push(name.clone());
             }
             true
@@ -353,8 +369,10 @@ impl<C> Entry<C> {
         let recently = |time: Duration| now.saturating_sub(time) < MIN_REPLACEMENT_INTERVAL;
         let failure = self.failure.as_ref();
         failure.is_some_and(|it| now < it.until.saturating_add(it.max_back_off * 2))
-            || self.last_replaced.is_some_and(recently)
-            || self.dead_id.is_some()
+            || self
+                .replacement
+                .as_ref()
+                .is_some_and(|it| it.last_replaced.is_some_and(recently) || it.dead_id.is_some())
     }
 }
 
@@ -366,7 +384,7 @@ impl<K, C> Default for CredentialCache<K, C> {
 
 impl<C> Default for Entry<C> {
     fn default() -> Self {
-        Self { current: None, failure: None, last_replaced: None, dead_id: None }
+        Self { current: None, failure: None, replacement: None }
     }
 }
 
@@ -412,6 +430,12 @@ mod tests {
             expire_time: issued + 6 * HOUR,
             token_version: 1,
         })
+    }
+
+    /// There is an entry for each tenant: see the budget of memory in docs/development/performance.md.
+    #[test]
+    fn an_entry_without_a_failure_takes_at_most_56_bytes() {
+        assert!(size_of::<Entry<SystemTicket>>() <= 56);
     }
 
     #[test]

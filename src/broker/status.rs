@@ -84,7 +84,8 @@ pub struct Statuses {
 }
 
 struct Shared {
-    entries: RwLock<HashMap<TenantName, StatusEntry>>,
+    /// Boxed, because half of a map's places or more may be empty.
+    entries: RwLock<HashMap<TenantName, Box<StatusEntry>>>,
     failures: ReadFailures,
     applications: Arc<Applications>,
     directory: Arc<TenantDirectory>,
@@ -244,7 +245,7 @@ impl Statuses {
         if let Some(entry) = entries.get_mut(name)
             && entry.has_address(uri)
             && !entry.is_invalidated()
-            && !is_recent(entry.confirmed_at, now)
+            && !is_recent(entry.confirmed_at(), now)
         {
             entry.invalidate();
         }
@@ -316,7 +317,7 @@ impl Shared {
         // After a restart the stored status is used like a cached one.
         let Some(stored) = &tenant.last_status else { return CachedStatus::Unusable };
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || StatusEntry::new(Arc::clone(stored), create_time, now);
+        let fresh = || Box::new(StatusEntry::new(Arc::clone(stored), create_time, now));
         let entry = entries.entry(tenant.name.clone()).or_insert_with(fresh);
         if entry.tenant_create_time != create_time {
             *entry = fresh();
@@ -333,7 +334,7 @@ impl Shared {
     /// Returns the generation: the number of events that questioned the cached status.
     fn generation(&self, name: &TenantName) -> u64 {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.get(name).map_or(0, |entry| entry.generation)
+        entries.get(name).map_or(0, |entry| entry.generation())
     }
 
     async fn read(
@@ -379,10 +380,8 @@ impl Shared {
     fn record_failure(&self, name: &TenantName, now: Duration) -> bool {
         let pause = RETRY_INTERVAL + self.random.jitter(RETRY_INTERVAL / 2) / 2;
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        entries.get_mut(name).is_none_or(|entry| {
-            entry.retry_time = now.saturating_add(pause);
-            !std::mem::replace(&mut entry.failing, true)
-        })
+        let entry = entries.get_mut(name);
+        entry.is_none_or(|entry| !entry.record_failed_read(now.saturating_add(pause)))
     }
 
     /// Caches a status that was read. Returns `false` if the cached status is newer.
@@ -391,25 +390,25 @@ impl Shared {
         let now = self.clock.monotonic();
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let is_newer = |it: &StatusEntry| {
-            it.tenant_create_time == fresh.tenant_create_time && it.read_generation > generation
+            it.tenant_create_time == fresh.tenant_create_time && it.read_generation() > generation
         };
-        if entries.get(name).is_some_and(is_newer) {
+        if entries.get(name).is_some_and(|before| is_newer(before)) {
             // Another read, which started after a later event, has finished first.
             return false;
         }
-        (fresh.generation, fresh.read_generation) = (generation, generation);
+        fresh.set_read_generation(generation);
         if let Some(before) = entries.get(name) {
             fresh.inherit_from(before, generation, now);
         }
         let usable = |it: &StatusEntry| matches!(it.status.state.usability(), Usability::Usable);
         let is_usable = usable(&fresh);
-        let before = entries.insert(name.clone(), fresh);
+        let before = entries.insert(name.clone(), Box::new(fresh));
         drop(entries);
         let moved = |before: &StatusEntry| {
             let (from, to) = (&before.status.web_api_uri, &status.web_api_uri);
             from.is_some() && to.is_some() && from != to
         };
-        if before.as_ref().is_some_and(moved) {
+        if before.as_deref().is_some_and(moved) {
             tracing::info!(tenant = %name, "the tenant's Web API has moved to another address");
         }
         if before.as_ref().is_some_and(|before| before.status.web_api_uri != status.web_api_uri) {
@@ -439,7 +438,7 @@ impl Shared {
         let now = self.clock.moment();
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let due = |entry: &StatusEntry| {
-            entry.is_overdue(now) && entry.retry_time <= now.monotonic && entry.in_use(now)
+            entry.is_overdue(now) && entry.retry_time() <= now.monotonic && entry.in_use(now)
         };
         entries
             .iter()

@@ -4,7 +4,9 @@
 //! disabled tenant is rejected at the next call. The number of tenants in the store bounds the cache.
 
 use std::{
-    collections::HashMap,
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -26,10 +28,33 @@ pub struct TenantDirectory {
 
 #[derive(Default)]
 struct Cache {
-    tenants: HashMap<TenantName, Arc<Tenant>>,
+    tenants: HashSet<ByName>,
     /// Counts removals. A read that started before the latest removal is not cached: its result may be
     /// outdated.
     generation: u64,
+}
+
+/// A cached tenant, found by its name. A map would keep the name twice: as its key and in the tenant.
+struct ByName(Arc<Tenant>);
+
+impl Borrow<TenantName> for ByName {
+    fn borrow(&self) -> &TenantName {
+        &self.0.name
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for ByName {}
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.name.hash(state);
+    }
 }
 
 impl TenantDirectory {
@@ -48,7 +73,7 @@ impl TenantDirectory {
     pub(super) async fn get(&self, name: &TenantName) -> TenantResult {
         let generation = {
             let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(tenant) = cache.tenants.get(name) {
+            if let Some(ByName(tenant)) = cache.tenants.get(name) {
                 return Ok(Arc::clone(tenant));
             }
             cache.generation
@@ -90,6 +115,21 @@ impl TenantDirectory {
         self.changes.notify(name);
     }
 
+    /// Updates the cached tenant after its company name was stored. Unlike [`Self::forget`], this does not affect reads
+    /// of other tenants: many tenants get their names at a cold start.
+    pub(super) fn set_company_name(&self, name: &TenantName, company_name: &str) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        let known = cache.tenants.get(name).map(|ByName(tenant)| Arc::clone(tenant));
+        let Some(known) = known else {
+            // A read may be in progress, and may have found the old name.
+            cache.generation += 1;
+            return;
+        };
+        let company_name = company_name.to_owned();
+        let renamed = Tenant { company_name, ..Tenant::clone(&known) };
+        cache.tenants.replace(ByName(Arc::new(renamed)));
+    }
+
     /// Removes all tenants from the cache after another process changed the store.
     pub fn forget_all(&self) {
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +149,29 @@ fn insert(cache: &RwLock<Cache>, generation: u64, tenant: Tenant) -> Arc<Tenant>
     let tenant = Arc::new(tenant);
     let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
     if cache.generation == generation {
-        cache.tenants.insert(tenant.name.clone(), Arc::clone(&tenant));
+        // Keeps a tenant that another read has cached: its company name may have changed since.
+        cache.tenants.insert(ByName(Arc::clone(&tenant)));
     }
     tenant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::fakes::{World, tenant};
+
+    #[tokio::test]
+    async fn a_stored_company_name_is_cached_without_another_read() {
+        let World { directory, upstream, .. } = World::new();
+        let before = directory.get(&tenant()).await.unwrap();
+        // The store of the fakes does not keep company names, so another read would return the empty name.
+        directory.set_company_name(&tenant(), "Example AS");
+        let after = directory.get(&tenant()).await.unwrap();
+        assert_eq!(after.company_name, "Example AS");
+        assert_eq!(*after, Tenant { company_name: "Example AS".to_owned(), ..(*before).clone() });
+        *upstream.disabled.lock().unwrap() = true;
+        directory.forget(&tenant());
+        directory.set_company_name(&tenant(), "Example AS");
+        assert!(directory.is_stopped(&tenant()).await, "a removed tenant is read again");
+    }
 }

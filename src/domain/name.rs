@@ -90,12 +90,15 @@ impl fmt::Debug for ApplicationId {
 /// A tenant id of SuperOffice: `Cust` and 1 to 10 digits.
 ///
 /// Leading zeros are significant (`Cust00000` is not `Cust0`), so the number of digits is stored. Small and `Copy`,
-/// because it is hashed on the hot path.
+/// because it is hashed on the hot path and is in the keys of all caches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContextIdentifier {
-    digits: u8,
-    number: u64,
-}
+pub struct ContextIdentifier(
+    /// The number of digits in the highest byte, and the number, which is below 10^10, in the others.
+    u64,
+);
+
+/// The position of the number of digits in a [`ContextIdentifier`].
+const DIGITS_SHIFT: u32 = 56;
 
 impl FromStr for ContextIdentifier {
     type Err = NameError;
@@ -106,14 +109,16 @@ impl FromStr for ContextIdentifier {
         if !(1..=10).contains(&count) || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(NameError::Tenant);
         }
-        let number = digits.parse().map_err(|_| NameError::Tenant)?;
-        Ok(Self { digits: count, number })
+        let number: u64 = digits.parse().map_err(|_| NameError::Tenant)?;
+        Ok(Self((u64::from(count) << DIGITS_SHIFT) | number))
     }
 }
 
 impl fmt::Display for ContextIdentifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cust{:0width$}", self.number, width = usize::from(self.digits))
+        let [digits, ..] = self.0.to_be_bytes();
+        let number = self.0 & ((1 << DIGITS_SHIFT) - 1);
+        write!(f, "Cust{number:0width$}", width = usize::from(digits))
     }
 }
 
@@ -227,6 +232,21 @@ mod tests {
         {
             assert_eq!(name.parse::<TenantName>().unwrap().to_string(), name);
         }
+    }
+
+    /// The name is a key of several caches that have an entry for each tenant: see the budget of memory in
+    /// docs/development/performance.md.
+    #[test]
+    fn a_tenant_name_takes_24_bytes() {
+        assert_eq!(size_of::<TenantName>(), 24);
+    }
+
+    #[test]
+    fn tenant_ids_are_ordered_by_length_and_then_by_number() {
+        let id = |text: &str| text.parse::<ContextIdentifier>().unwrap();
+        let ordered = ["Cust0", "Cust9", "Cust00", "Cust01", "Cust99", "Cust9999999999"];
+        assert!(ordered.map(id).is_sorted());
+        assert_ne!(id("Cust0"), id("Cust00"));
     }
 
     #[test]

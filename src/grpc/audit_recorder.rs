@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     access::ActionName,
-    audit::{AuditUnavailable, EventResult, PendingEvent, Trail, UnauthenticatedAttempts},
+    audit::{
+        AuditUnavailable, EventClass, EventResult, PendingEvent, Trail, UnauthenticatedAttempts,
+    },
     broker::BrokerError,
     domain::{Decision, Reason},
 };
@@ -85,6 +87,9 @@ impl AuditRecorder {
         let last = decisions.len().saturating_sub(1);
         let as_user = |noted: &&NotedDecision| noted.name == Some(ActionName::CallWebApiAsUser);
         let person = decisions.iter().find(as_user).map(|noted| noted.decided.actor.clone());
+        if decisions.iter().all(|noted| noted.class() == EventClass::Credential) {
+            context.note_credential_audited();
+        }
         let origin = context.event_origin();
         let result = EventResult { code: code.into(), reason, credential_id: credential };
         let pending = decisions.into_iter().enumerate().map(|(index, mut noted)| {

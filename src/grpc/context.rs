@@ -50,6 +50,8 @@ pub(super) struct CallContext {
     outcome_unknown: AtomicBool,
     /// Whether a change of our own store was begun and may have been committed.
     change_begun: AtomicBool,
+    /// Whether the audit trail has an event of the call, for a credential that it used or handed out.
+    credential_audited: AtomicBool,
 }
 
 impl CallContext {
@@ -75,6 +77,7 @@ impl CallContext {
             failure: OnceLock::new(),
             outcome_unknown: AtomicBool::new(false),
             change_begun: AtomicBool::new(false),
+            credential_audited: AtomicBool::new(false),
         }
     }
 
@@ -175,6 +178,16 @@ impl CallContext {
     /// Sets whether an unsafe request was sent whose outcome is unknown.
     pub(super) fn note_unknown_outcome(&self, unknown: bool) {
         self.outcome_unknown.store(unknown, Ordering::Relaxed);
+    }
+
+    /// Records that the audit trail has an event of the call, for a credential that it used or handed out.
+    pub(super) fn note_credential_audited(&self) {
+        self.credential_audited.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the audit trail has such an event.
+    pub(super) fn is_credential_audited(&self) -> bool {
+        self.credential_audited.load(Ordering::Relaxed)
     }
 
     /// Runs a change of our own store. From then on, a failure of the call (such as a passed deadline) has an unknown

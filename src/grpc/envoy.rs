@@ -204,18 +204,29 @@ fn client(peer: &Peer) -> Option<IpAddr> {
     }
 }
 
-/// Logs the check. The log line of the gRPC call itself is about the proxy.
+/// Logs the check. The log line of the gRPC call itself is about the proxy. A permitted request is logged at `debug`,
+/// because the audit trail has it.
 fn log_check(context: &CallContext, failure: Option<&Failure>) {
-    tracing::info!(
-        reason = failure.map(|failure| failure.reason().as_str()),
-        cause = failure.and_then(Failure::cause),
-        caller = (!context.caller().is_unauthenticated()).then(|| context.caller().id()),
-        caller_certificate = context.caller().certificate(),
-        client_address = %context.client_text.to_string(),
-        tenant = context.tenant().map(tracing::field::display),
-        request_id = &*context.request_id,
-        "a request was checked for a proxy"
-    );
+    macro_rules! log {
+        ($level:expr) => {
+            tracing::event!(
+                $level,
+                reason = failure.map(|failure| failure.reason().as_str()),
+                cause = failure.and_then(Failure::cause),
+                caller = (!context.caller().is_unauthenticated()).then(|| context.caller().id()),
+                caller_certificate = context.caller().certificate(),
+                client_address = &*context.client_text,
+                tenant = context.tenant().map(tracing::field::display),
+                request_id = &*context.request_id,
+                "a request was checked for a proxy"
+            )
+        };
+    }
+    if failure.is_some() {
+        log!(tracing::Level::INFO);
+    } else {
+        log!(tracing::Level::DEBUG);
+    }
 }
 
 #[tonic::async_trait]

@@ -5,7 +5,7 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -57,9 +57,15 @@ pub(super) async fn receive(
     charge: &RequestCharge,
     stopping: &CancellationToken,
 ) -> Result<Body, ReceiveError> {
+    let mut reading = pin!(read(body, limit, charge));
+    // Most messages arrive together with the headers. Then nothing is waited for, and no timer is needed.
+    let arrived = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await;
+    if let Poll::Ready(received) = arrived {
+        return received;
+    }
     tokio::select! {
         biased;
-        received = read(body, limit, charge) => received,
+        received = reading => received,
         () = stopping.cancelled() => Err(Failure::ShuttingDown.into()),
         () = tokio::time::sleep(RECEIVE_TIMEOUT) => Err(Failure::DeadlineExceeded.into()),
     }

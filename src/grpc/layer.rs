@@ -23,7 +23,7 @@ use tower::{Layer, Service};
 
 use super::{
     audit_recorder::AuditRecorder,
-    call_record::CallRecord,
+    call_record::{CallRecord, ServedMethod},
     context::CallContext,
     deadline,
     failure::Failure,
@@ -79,11 +79,18 @@ pub(super) struct LayerDependencies {
 
 /// The tower layer.
 #[derive(Clone)]
-pub(super) struct CallLayer(Arc<LayerState>);
+pub(super) struct CallLayer {
+    dependencies: Arc<LayerDependencies>,
+    /// `service/method` of all served RPCs.
+    methods: Arc<[&'static str]>,
+}
 
+/// The state of the layer on one thread. Each thread has its own, because a counter of references that several threads
+/// change at every call costs more time than the rest of this state.
 struct LayerState {
-    dependencies: LayerDependencies,
-    methods: HashMap<&'static str, &'static str>,
+    dependencies: Arc<LayerDependencies>,
+    methods: HashMap<&'static str, Arc<ServedMethod>>,
+    unknown: Arc<ServedMethod>,
 }
 
 /// The reason why the handler of a call did not run.
@@ -95,20 +102,31 @@ enum NotHandled {
 impl CallLayer {
     pub(super) fn new(dependencies: LayerDependencies) -> Self {
         // Metric labels must be `'static`; these few names are leaked once.
-        let leak = |method: &String| -> (&'static str, &'static str) {
-            let method: &'static str = method.clone().leak();
-            (method, method)
-        };
+        let leak = |method: &String| -> &'static str { method.clone().leak() };
         let methods = dependencies.methods.iter().map(leak).collect();
-        Self(Arc::new(LayerState { dependencies, methods }))
+        Self { dependencies: Arc::new(dependencies), methods }
     }
 }
 
 impl<S> Layer<S> for CallLayer {
     type Service = CallService<S>;
 
+    /// Called once by each thread that serves connections.
     fn layer(&self, inner: S) -> CallService<S> {
-        CallService { state: Arc::clone(&self.0), inner }
+        let LayerDependencies { meter, audit, .. } = &*self.dependencies;
+        let served = |name: &'static str| {
+            Arc::new(ServedMethod {
+                name,
+                meter: meter.request_meter(name),
+                audit: Arc::clone(audit),
+            })
+        };
+        let state = LayerState {
+            dependencies: Arc::clone(&self.dependencies),
+            methods: self.methods.iter().map(|&name| (name, served(name))).collect(),
+            unknown: served("unknown"),
+        };
+        CallService { state: Arc::new(state), inner }
     }
 }
 
@@ -143,7 +161,7 @@ where
         let calls_web_api = request.uri().path() == WEB_API_CALL_PATH;
         let requested = deadline::requested(request.headers());
         let timeout = state.call_timeout(requested, calls_web_api);
-        let mut record = state.start_record(&request, timeout);
+        let mut record = state.start_record(&request, begin.into_std(), timeout);
         if let Some(failure) = record.refused.take() {
             // A flood of rejected calls must not allocate the large future of an accepted call for each.
             let response = fail(&record.context, &failure);
@@ -267,14 +285,19 @@ impl LayerState {
 
     /// Authenticates the caller and removes the credential from the request.
     async fn admit(&self, request: &mut Parts, from: IpAddr) -> Result<Caller, AdmissionError> {
+        // Two values are enough to see that there is more than one.
         let authorization = match request.headers.entry(AUTHORIZATION) {
-            Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
-            Entry::Vacant(_) => Vec::new(),
+            Entry::Occupied(entry) => {
+                let (_, mut values) = entry.remove_entry_mult();
+                [values.next(), values.next()]
+            }
+            Entry::Vacant(_) => [None, None],
         };
+        let authorization = authorization.iter().flatten();
         let peer = request.extensions.get::<Peer>();
         let certificate = peer.and_then(|peer| peer.certificate.clone());
         let presented = PresentedCredentials {
-            bearer: Bearer::from_values(authorization.iter().map(HeaderValue::as_bytes)),
+            bearer: Bearer::from_values(authorization.map(HeaderValue::as_bytes)),
             certificate: certificate.as_deref(),
         };
         self.dependencies.access.admit(&presented, from).await
@@ -307,9 +330,14 @@ impl LayerState {
         }
     }
 
-    fn start_record(&self, request: &Request<Body>, timeout: Duration) -> CallRecord {
+    fn start_record(
+        &self,
+        request: &Request<Body>,
+        begin: Instant,
+        timeout: Duration,
+    ) -> CallRecord {
         let path = request.uri().path().trim_start_matches('/');
-        let method = self.methods.get(path).copied().unwrap_or("unknown");
+        let method = self.methods.get(path).unwrap_or(&self.unknown);
         let peer = request.extensions().get::<Peer>();
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
         let client = client_address(&self.dependencies.trusted, address, request.headers());
@@ -335,10 +363,8 @@ impl LayerState {
         );
         CallRecord {
             context: Arc::new(context),
-            meter: Arc::clone(&self.dependencies.meter),
-            audit: Arc::clone(&self.dependencies.audit),
-            method,
-            begin: Instant::now(),
+            method: Arc::clone(method),
+            begin,
             code: Code::Cancelled,
             refused: overloaded.or(forwarded_twice),
             _unanswered: self.dependencies.calls.token(),

@@ -143,8 +143,8 @@ impl Checks {
     pub(super) fn reason(&mut self, field: &str, text: String) -> Option<String> {
         let printable = !text.chars().any(char::is_control);
         let short = text.chars().take(MAX_REASON_CHARS + 1).count() <= MAX_REASON_CHARS;
-        let problem = format!("at most {MAX_REASON_CHARS} printable characters");
-        self.note(field, if printable && short { Ok(text) } else { Err(problem) })
+        let problem = || format!("at most {MAX_REASON_CHARS} printable characters");
+        self.note(field, if printable && short { Ok(text) } else { Err(problem()) })
     }
 
     /// Checks a duration from zero to `longest`; absent is zero.

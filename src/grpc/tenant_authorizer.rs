@@ -35,7 +35,8 @@ impl TenantAuthorizer {
             return self.common.authorize(context, TenantName { application, tenant });
         }
         let names = self.candidates(tenant);
-        self.authorize_one(context, field, tenant, names, |name| name).await
+        // Boxed, so that the future of a call that names its application is small.
+        Box::pin(self.authorize_one(context, field, tenant, names, |name| name)).await
     }
 
     /// Checks action `A` on one resource per application. Returns the one whose application has the tenant.

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::intake_budget::{ConnectionUsage, IntakeBudget, Reservation, SourceUsage};
+use super::intake_budget::{Account, ConnectionUsage, IntakeBudget, Reservation};
 use crate::domain::client_network;
 
 /// The slots for unauthorized connections of one listener.
@@ -57,8 +57,8 @@ pub(super) struct ConnectionSlot {
     address: IpAddr,
     number: u64,
     evicted: CancellationToken,
-    source: Arc<SourceUsage>,
-    usage: Arc<ConnectionUsage>,
+    /// The account of the requests of its address.
+    account: Arc<Account>,
 }
 
 /// The time for which a connection without a request keeps its slot while others of its address wait for one.
@@ -99,14 +99,13 @@ impl ConnectionLimiter {
         };
         slots.addresses.entry(address).or_default().insert(number, connection);
         drop(slots);
-        let source = self.intake.source(address);
+        let account = Account::new(Arc::clone(&self.intake), self.intake.source(address), usage);
         Ok(Arc::new(ConnectionSlot {
             limiter: self.clone(),
             address,
             number,
             evicted,
-            source,
-            usage,
+            account: Arc::new(account),
         }))
     }
 
@@ -163,20 +162,20 @@ impl Slots {
 impl ConnectionSlot {
     /// Frees the slot for another connection, because a request of this connection was permitted.
     pub(super) fn permit(&self) {
-        if self.usage.permit() {
-            self.limiter.intake.remember(&self.source);
+        if self.account.connection.permit() {
+            self.limiter.intake.remember(&self.account.source);
             self.limiter.lock().free(self.address, self.number);
         }
     }
 
     /// Returns whether a request of the connection was permitted.
     pub(super) fn is_permitted(&self) -> bool {
-        self.usage.is_permitted()
+        self.account.connection.is_permitted()
     }
 
     /// Returns whether a request of the connection, or lately one of its address, was permitted.
     pub(super) fn has_recent_permit(&self) -> bool {
-        self.is_permitted() || self.source.is_known()
+        self.is_permitted() || self.account.source.is_known()
     }
 
     /// Returns the token that is cancelled when the slot is evicted.
@@ -186,7 +185,7 @@ impl ConnectionSlot {
 
     /// Returns an empty reservation for the memory of the connection itself.
     pub(super) fn reservation(&self) -> Reservation {
-        self.limiter.intake.reservation(Arc::clone(&self.source), &self.usage)
+        self.account.reservation()
     }
 
     /// Returns an empty reservation for a request of a client, which may be behind a trusted proxy.
@@ -195,7 +194,7 @@ impl ConnectionSlot {
             return self.reservation();
         }
         let intake = &self.limiter.intake;
-        intake.reservation(intake.source(client), &self.usage)
+        intake.reservation(intake.source(client), &self.account.connection)
     }
 }
 

@@ -87,14 +87,37 @@ impl ConnectionUsage {
     }
 }
 
+/// The counters that count the bytes of a request. The requests of a connection share one, so that a request changes
+/// only one counter of references, which no other connection uses.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    budget: Arc<IntakeBudget>,
+    pub(super) source: Arc<SourceUsage>,
+    pub(super) connection: Arc<ConnectionUsage>,
+}
+
+impl Account {
+    /// Returns the account of requests from `source` over a connection.
+    pub(super) fn new(
+        budget: Arc<IntakeBudget>,
+        source: Arc<SourceUsage>,
+        connection: Arc<ConnectionUsage>,
+    ) -> Self {
+        Self { budget, source, connection }
+    }
+
+    /// Returns an empty reservation for a request.
+    pub(super) fn reservation(self: &Arc<Self>) -> Reservation {
+        Reservation { account: Arc::clone(self), permitted: false, bytes: 0 }
+    }
+}
+
 /// Bytes of the budget that one request holds. They return to the budget when this is dropped.
 ///
 /// The default belongs to a separate budget.
 #[derive(Debug, Default)]
 pub struct Reservation {
-    budget: Arc<IntakeBudget>,
-    source: Arc<SourceUsage>,
-    connection: Arc<ConnectionUsage>,
+    account: Arc<Account>,
     /// Whether the bytes are those of a permitted connection, or of an address with one.
     permitted: bool,
     bytes: usize,
@@ -155,8 +178,8 @@ impl IntakeBudget {
         source: Arc<SourceUsage>,
         connection: &Arc<ConnectionUsage>,
     ) -> Reservation {
-        let (budget, connection) = (Arc::clone(self), Arc::clone(connection));
-        Reservation { budget, source, connection, permitted: false, bytes: 0 }
+        let account = Account::new(Arc::clone(self), source, Arc::clone(connection));
+        Arc::new(account).reservation()
     }
 }
 
@@ -169,13 +192,14 @@ impl Reservation {
     pub fn grow(&mut self, bytes: usize) -> Result<(), IntakeExhausted> {
         if self.bytes == 0 {
             // A request of the connection may have been permitted since the last time.
-            self.permitted = self.connection.is_permitted() || self.source.is_known();
+            self.permitted =
+                self.account.connection.is_permitted() || self.account.source.is_known();
         }
         let (pool, source) = self.counters();
         let add = |to: &AtomicUsize| to.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let (held, own, here) = (add(&pool.held), add(source), add(&self.connection.held));
+        let (held, own, here) = (add(&pool.held), add(source), add(&self.account.connection.held));
         let fits = own <= pool.limit.saturating_sub(held)
-            || (!self.permitted && here <= self.budget.floor);
+            || (!self.permitted && here <= self.account.budget.floor);
         self.bytes += bytes;
         if !fits {
             self.shrink(bytes);
@@ -201,14 +225,15 @@ impl Reservation {
 
     /// Releases the bytes, because policy permits the request, and remembers the address.
     pub(super) fn permit(self) {
-        self.budget.remember(&self.source);
+        self.account.budget.remember(&self.account.source);
     }
 
     fn counters(&self) -> (&Pool, &AtomicUsize) {
+        let Account { budget, source, .. } = &*self.account;
         if self.permitted {
-            (&self.budget.permitted, &self.source.permitted)
+            (&budget.permitted, &source.permitted)
         } else {
-            (&self.budget.unauthorized, &self.source.unauthorized)
+            (&budget.unauthorized, &source.unauthorized)
         }
     }
 
@@ -216,7 +241,7 @@ impl Reservation {
         let (pool, source) = self.counters();
         pool.held.fetch_sub(bytes, Ordering::Relaxed);
         source.fetch_sub(bytes, Ordering::Relaxed);
-        self.connection.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.account.connection.held.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes -= bytes;
     }
 }

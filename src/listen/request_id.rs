@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use http::HeaderMap;
+use uuid::Uuid;
 
 use crate::ports::{Clock, Random};
 
@@ -38,15 +39,18 @@ impl RequestIdGenerator {
     pub fn for_request(&self, headers: &HeaderMap) -> Arc<str> {
         let given =
             headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_valid(id));
-        given.map_or_else(|| self.generate().into(), Into::into)
+        given.map_or_else(|| self.generate(), Into::into)
     }
 
     /// Returns a UUID of version 7, which sorts by time.
-    fn generate(&self) -> String {
+    fn generate(&self) -> Arc<str> {
         let number = self.first.wrapping_add(self.count.fetch_add(1, Ordering::Relaxed).into());
         let [_, _, _, _, _, _, tail @ ..] = number.to_be_bytes();
         let millis = u64::try_from(self.clock.now().as_millisecond()).unwrap_or_default();
-        uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid().to_string()
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &tail).into_uuid();
+        let mut buffer = Uuid::encode_buffer();
+        let text: &str = id.hyphenated().encode_lower(&mut buffer);
+        text.into()
     }
 }
 

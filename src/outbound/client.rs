@@ -4,8 +4,10 @@
 //! to `%27`. A caller's target must be sent unchanged, so this uses hyper directly.
 
 use std::{
+    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -18,7 +20,10 @@ use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::Instant;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    time::Instant,
+};
 
 use super::{
     Body, Fault, Network, Profile, Request, Response,
@@ -44,7 +49,8 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 /// The window of a connection, larger than those of its streams together: unread responses must not block others.
 const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 
-/// Sends requests without following redirects. Clones share connections, which run on the runtime that opened them.
+/// Sends requests without following redirects. Clones share connections, which run on the runtime that opened them. A
+/// thread with a runtime of its own has its own connections.
 #[derive(Clone)]
 pub struct HttpClient(Arc<Pools>);
 
@@ -58,7 +64,16 @@ struct ClientSettings {
 
 struct Pools {
     settings: ClientSettings,
-    current: ArcSwap<Pool>,
+    /// The pool of the runtime with several threads.
+    shared: CurrentPool,
+    /// The pools of threads with a runtime of their own, of which there are a few for each core. A connection on
+    /// another thread would wake two threads for each call.
+    by_thread: RwLock<HashMap<ThreadId, Arc<CurrentPool>>>,
+}
+
+/// A pool that is replaced when it is too old.
+struct CurrentPool {
+    pool: ArcSwap<Pool>,
     /// Held while a new pool is created, so that only one is created.
     replacing: Mutex<()>,
 }
@@ -94,8 +109,8 @@ impl Network {
 
 impl HttpClient {
     fn new(settings: ClientSettings) -> Self {
-        let current = ArcSwap::from_pointee(settings.pool());
-        Self(Arc::new(Pools { settings, current, replacing: Mutex::default() }))
+        let (shared, by_thread) = (CurrentPool::new(&settings), RwLock::default());
+        Self(Arc::new(Pools { settings, shared, by_thread }))
     }
 
     /// Sends a request and returns when the response begins, with any status. It is sent again only if the host says
@@ -133,20 +148,44 @@ impl HttpClient {
         }
     }
 
-    /// Returns the current pool. Creates a new one if it is too old.
+    /// Returns the current pool for calls of this thread.
     fn pool(&self) -> Arc<Pool> {
-        let Pools { settings, current, replacing } = &*self.0;
-        let pool = current.load_full();
+        let Pools { settings, shared, by_thread } = &*self.0;
+        let has_own_runtime = Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
+        if !has_own_runtime {
+            return shared.get(settings);
+        }
+        let thread = thread::current().id();
+        let known = by_thread.read().unwrap_or_else(PoisonError::into_inner).get(&thread).cloned();
+        let own = known.unwrap_or_else(|| {
+            let new = Arc::new(CurrentPool::new(settings));
+            let mut pools = by_thread.write().unwrap_or_else(PoisonError::into_inner);
+            pools.insert(thread, Arc::clone(&new));
+            new
+        });
+        own.get(settings)
+    }
+}
+
+impl CurrentPool {
+    fn new(settings: &ClientSettings) -> Self {
+        Self { pool: ArcSwap::from_pointee(settings.pool()), replacing: Mutex::default() }
+    }
+
+    /// Returns the pool. Creates a new one if it is too old.
+    fn get(&self, settings: &ClientSettings) -> Arc<Pool> {
+        let pool = self.pool.load_full();
         if settings.is_current(&pool) {
             return pool;
         }
-        let _one = replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        let pool = current.load_full();
+        let _one = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = self.pool.load_full();
         if settings.is_current(&pool) {
             return pool;
         }
         let pool = Arc::new(settings.pool());
-        current.store(Arc::clone(&pool));
+        self.pool.store(Arc::clone(&pool));
         pool
     }
 }
@@ -185,5 +224,36 @@ impl fmt::Debug for HttpClient {
         f.debug_struct("HttpClient")
             .field("profile", &self.0.settings.profile)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbound::NetworkOptions;
+
+    /// Returns the pool for calls of a new thread with a runtime of its own.
+    fn pool_of_a_thread(client: &HttpClient) -> Arc<Pool> {
+        let client = client.clone();
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let pool = client.pool();
+                assert!(Arc::ptr_eq(&pool, &client.pool()));
+                pool
+            })
+        };
+        thread::spawn(work).join().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn only_a_thread_with_a_runtime_of_its_own_has_its_own_pool() {
+        let options = NetworkOptions { proxy: None, ca_file: None, nat64_prefixes: Vec::new() };
+        let client = Network::new(options).unwrap().client(Profile::issuer());
+        let shared = client.pool();
+        assert!(Arc::ptr_eq(&shared, &client.pool()));
+        let (one, other) = (pool_of_a_thread(&client), pool_of_a_thread(&client));
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(!Arc::ptr_eq(&one, &shared) && !Arc::ptr_eq(&other, &shared));
     }
 }

@@ -59,8 +59,11 @@ pub(super) struct TicketRecord {
 
 impl TenantRecord {
     pub(super) fn into_tenant(self, known: &KnownApplications) -> Result<Tenant, StoreError> {
+        let application = application_id(&self.application)?;
+        // The names of all tenants of an application share one copy of its id.
+        let shared = known.get_key_value(&application).map(|(id, _)| id.clone());
         let name = TenantName {
-            application: application_id(&self.application)?,
+            application: shared.unwrap_or(application),
             tenant: self
                 .tenant
                 .parse()

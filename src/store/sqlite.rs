@@ -1,7 +1,8 @@
 //! The store of one process: a SQLite file in WAL mode. Audit events are elsewhere, in the journal.
 //!
 //! One connection writes, a few read. A write is one `BEGIN IMMEDIATE` transaction with a full sync at its commit. If
-//! its future is dropped, it is rolled back and the connection stays usable. Commands may use the file, too.
+//! its future is dropped, it is rolled back and the connection stays usable. Writes of one statement that wait for the
+//! connection at the same time share a transaction (`write_queue`). Commands may use the file, too.
 
 mod applications;
 mod audit_heads;
@@ -18,6 +19,7 @@ mod open;
 mod schema;
 mod tenants;
 mod tickets;
+mod write_queue;
 mod writer;
 
 #[cfg(test)]

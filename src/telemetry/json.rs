@@ -1,7 +1,7 @@
 //! Log lines as JSON objects.
 //!
-//! Every call logs a line, so formatting adds to the cost of a call. Fields are written directly into the line; the
-//! library's own format uses a serializer and several strings.
+//! With the level `debug` every call logs a line, so formatting adds to the cost of a call. Fields are written directly
+//! into the line; the library's own format uses a serializer and several strings.
 
 use std::fmt::{self, Debug, Write as _};
 

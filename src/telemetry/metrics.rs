@@ -1,6 +1,6 @@
 //! The metrics in the `OpenMetrics` text format.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::OnceLock, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::ports::Meter;
+use crate::ports::{Meter, RequestMeter};
 
 /// The buckets range from a cached ticket to a slow token exchange, in seconds.
 const DURATION_BUCKETS: [f64; 12] =
@@ -53,6 +53,37 @@ struct RouteLabels {
 struct HttpLabels {
     http_route: &'static str,
     http_status: u16,
+}
+
+/// The metrics of one gRPC method. Its own ones are looked up at the first request, because the page shows no method
+/// that was never called.
+struct MethodMetrics {
+    labels: MethodLabels,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<MethodLabels, Histogram>,
+    /// The counter of requests with the code `OK`.
+    succeeded: OnceLock<Counter>,
+    duration: OnceLock<Histogram>,
+}
+
+impl MethodMetrics {
+    fn requests(&self, grpc_code: &'static str) -> Counter {
+        let MethodLabels { grpc_service, grpc_method } = self.labels;
+        let labels = RequestLabels { grpc_service, grpc_method, grpc_code };
+        self.requests.get_or_create_owned(&labels)
+    }
+}
+
+impl RequestMeter for MethodMetrics {
+    fn record(&self, code: &'static str, duration: Duration) {
+        if code == "OK" {
+            self.succeeded.get_or_init(|| self.requests(code)).inc();
+        } else {
+            self.requests(code).inc();
+        }
+        let durations = || self.durations.get_or_create_owned(&self.labels);
+        self.duration.get_or_init(durations).observe(duration.as_secs_f64());
+    }
 }
 
 /// The kind of a metric.
@@ -121,12 +152,15 @@ impl Metrics {
 }
 
 impl Meter for Metrics {
-    fn record_request(&self, method: &'static str, code: &'static str, duration: Duration) {
+    fn request_meter(&self, method: &'static str) -> Box<dyn RequestMeter> {
         let (grpc_service, grpc_method) = method.split_once('/').unwrap_or(("", method));
-        let labels = RequestLabels { grpc_service, grpc_method, grpc_code: code };
-        self.requests.get_or_create(&labels).inc();
-        let labels = MethodLabels { grpc_service, grpc_method };
-        self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
+        Box::new(MethodMetrics {
+            labels: MethodLabels { grpc_service, grpc_method },
+            requests: self.requests.clone(),
+            durations: self.durations.clone(),
+            succeeded: OnceLock::new(),
+            duration: OnceLock::new(),
+        })
     }
 
     fn record_http_request(&self, http_route: &'static str, http_status: u16, duration: Duration) {
@@ -172,12 +206,19 @@ mod tests {
             read: Box::new(read),
         };
         let metrics = Metrics::new(vec![exchanges]);
-        metrics.record_request("a.v1.B/C", "OK", Duration::from_millis(1));
+        let method = metrics.request_meter("a.v1.B/C");
+        assert!(!metrics.page().contains("a.v1.B"), "a method without a request is not exported");
+        for code in ["OK", "OK", "NOT_FOUND"] {
+            method.record(code, Duration::from_millis(1));
+        }
+        metrics.request_meter("a.v1.B/C").record("OK", Duration::from_millis(1));
         metrics.record_http_request("/a/{b}", 404, Duration::from_millis(1));
         let page = metrics.page();
         for line in [
             "tenantgateway_exchanges_total 7",
-            r#"tenantgateway_grpc_requests_total{grpc_service="a.v1.B",grpc_method="C",grpc_code="OK"} 1"#,
+            r#"tenantgateway_grpc_requests_total{grpc_service="a.v1.B",grpc_method="C",grpc_code="OK"} 3"#,
+            r#"tenantgateway_grpc_requests_total{grpc_service="a.v1.B",grpc_method="C",grpc_code="NOT_FOUND"} 1"#,
+            r#"tenantgateway_grpc_request_duration_seconds_count{grpc_service="a.v1.B",grpc_method="C"} 4"#,
             r#"tenantgateway_http_requests_total{http_route="/a/{b}",http_status="404"} 1"#,
         ] {
             assert!(page.contains(line), "{page}");

@@ -233,7 +233,10 @@ async fn sigint_completes_running_calls_and_exits_with_0() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_during_a_burst_truncates_no_response() {
     let site = Site::new().await;
-    let served = site.serve().await;
+    // Successful calls are logged at `debug`.
+    let mut command = site.command(&["serve"]);
+    command.env("RUST_LOG", "info,tenant_gateway::grpc=debug");
+    let served = Served::start(command).await;
     site.enroll("Cust1").await;
     issue_with(&mut served.tokens().await, issue("Cust1")).await.unwrap();
     let answered = Arc::new(AtomicUsize::new(0));
@@ -270,6 +273,36 @@ async fn a_signal_during_a_burst_truncates_no_response() {
     });
     let answered = answered.load(Ordering::Relaxed);
     assert_eq!(served.count(), answered + 1, "calls were lost");
+}
+
+#[tokio::test]
+async fn a_routine_call_is_logged_only_at_debug() {
+    let site = Site::new().await;
+    site.enroll("Cust1").await;
+    for (filter, logged) in [("info", false), ("info,tenant_gateway::grpc=debug", true)] {
+        let mut command = site.command(&["serve"]);
+        command.env("RUST_LOG", filter);
+        let served = Served::start(command).await;
+        let mut client = served.tokens().await;
+        for _ in 0..10 {
+            issue_with(&mut client, issue("Cust1")).await.unwrap();
+        }
+        issue_with(&mut client, issue("Cust2")).await.unwrap_err();
+        let log = served.stop().await.stderr;
+        let ended: Vec<_> = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|line| line["message"] == "call ended")
+            .map(|line| (line["level"].to_string(), line["rpc.code"].to_string()))
+            .collect();
+        let count = |level: &str, code: &str| {
+            let wanted = (format!("{level:?}"), format!("{code:?}"));
+            ended.iter().filter(|line| **line == wanted).count()
+        };
+        // The first call, and any call on a busy machine, may take long enough to be logged at `info`.
+        assert_eq!(count("DEBUG", "OK") > 0, logged, "{ended:?}");
+        assert_eq!((count("INFO", "NOT_FOUND"), count("DEBUG", "NOT_FOUND")), (1, 0), "{ended:?}");
+    }
 }
 
 async fn second_signal_ends_at_once(first: Signal, second: Signal) {

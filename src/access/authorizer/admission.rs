@@ -72,7 +72,10 @@ impl Access {
             Callers::Authenticated(authenticator) => {
                 match authenticator.cached(presented, self.clock.now()) {
                     Some(caller) => caller,
-                    None => self.verify_credentials(authenticator, presented, from).await?,
+                    // Boxed, so that the future of a call with a known token is small.
+                    None => {
+                        Box::pin(self.verify_credentials(authenticator, presented, from)).await?
+                    }
                 }
             }
         };

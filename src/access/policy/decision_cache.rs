@@ -255,9 +255,8 @@ impl PartialEq for CacheKeyRef<'_> {
 
 impl Hash for CacheKeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.caller.id().hash(state);
-        self.caller.method().hash(state);
-        self.caller.issuer().hash(state);
+        // A hash of everything that `eq` compares of the caller.
+        self.caller.identity_hash().hash(state);
         self.action.hash(state);
         self.resource.hash(state);
     }

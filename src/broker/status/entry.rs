@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    broker::compact_time::{CompactDuration, whole_seconds},
     domain::{TenantStatus, WebApiUri},
     ports::{Moment, is_ahead},
 };
@@ -25,40 +26,60 @@ const MAX_VALIDITY: Duration = Duration::from_hours(1);
 /// address that a read has just confirmed.
 pub(super) const MIN_REREAD_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The status of a tenant, and the events that questioned it.
+/// The status of a tenant, and the events that questioned it. There is an entry for each tenant in use, so it is small.
 #[derive(Debug)]
 pub(super) struct StatusEntry {
     pub(super) status: Arc<TenantStatus>,
     /// The creation time of the tenant: it differs after a tenant was deleted and added again.
     pub(super) tenant_create_time: Timestamp,
-    /// The number of events that questioned the status. It is part of the key of a read, so no call joins a read that
-    /// started before the latest event.
-    pub(super) generation: u64,
-    /// The value of `generation` when the read of this status started.
-    pub(super) read_generation: u64,
-    /// The value of `generation` after the last event that invalidated all older statuses.
-    pub(super) invalidated_generation: u64,
-    /// Whether the invalidation has been written to the store.
-    pub(super) invalidation_stored: bool,
     /// The time at which the status was cached, on the monotonic clock.
-    cached_at: Duration,
+    cached_at: CompactDuration,
     /// The remaining validity at `cached_at`.
-    valid_for: Duration,
-    /// The time since expiry at `cached_at`; zero if the status was valid then.
-    overdue_by: Duration,
+    valid_for: CompactDuration,
+    /// The last use, in whole seconds of the monotonic clock. Atomic, because every call sets it under a shared lock.
+    last_used: AtomicU32,
     /// Whether the status was stored while a clock was wrong, so that its age is unknown.
     untrusted: bool,
-    /// The last use, in whole seconds of the monotonic clock. Atomic, because every call sets it under a shared lock.
-    pub(super) last_used: AtomicU64,
-    /// The earliest time of the next read after a failed one, on the monotonic clock.
-    pub(super) retry_time: Duration,
-    /// Whether the last attempt to read the status failed.
-    pub(super) failing: bool,
-    /// The time of the last read that a failed call caused, on the monotonic clock.
-    pub(super) host_checked_at: Option<Duration>,
-    /// The time at which a read last confirmed the address after HTTP 421, on the monotonic clock.
-    pub(super) confirmed_at: Option<Duration>,
+    /// Boxed, because most entries have only default values here.
+    rare: Option<Box<RareState>>,
 }
+
+/// The part of an entry that most entries do not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RareState {
+    /// The number of events that questioned the status. It is part of the key of a read, so no call joins a read that
+    /// started before the latest event.
+    generation: u64,
+    /// The value of `generation` when the read of this status started.
+    read_generation: u64,
+    /// The value of `generation` after the last event that invalidated all older statuses.
+    invalidated_generation: u64,
+    /// Whether the invalidation has been written to the store.
+    invalidation_stored: bool,
+    /// The time since expiry at `cached_at`; zero if the status was valid then.
+    overdue_by: Duration,
+    /// The earliest time of the next read after a failed one, on the monotonic clock.
+    retry_time: Duration,
+    /// Whether the last attempt to read the status failed.
+    failing: bool,
+    /// The time of the last read that a failed call caused, on the monotonic clock.
+    host_checked_at: Option<Duration>,
+    /// The time at which a read last confirmed the address after HTTP 421, on the monotonic clock.
+    confirmed_at: Option<Duration>,
+}
+
+/// The state of an entry without a box.
+static DEFAULT_STATE: RareState = RareState {
+    generation: 0,
+    read_generation: 0,
+    invalidated_generation: 0,
+    invalidation_stored: false,
+    overdue_by: Duration::ZERO,
+    retry_time: Duration::ZERO,
+    failing: false,
+    host_checked_at: None,
+    confirmed_at: None,
+};
 
 /// The result of a cache lookup.
 pub(super) enum CachedStatus {
@@ -79,29 +100,84 @@ impl StatusEntry {
         now: Moment,
     ) -> Self {
         let left = status.valid_until.duration_since(now.wall);
-        Self {
-            cached_at: now.monotonic,
-            valid_for: left.try_into().unwrap_or_default(),
-            overdue_by: (-left).try_into().unwrap_or_default(),
+        let mut entry = Self {
+            cached_at: now.monotonic.into(),
+            valid_for: Duration::try_from(left).unwrap_or_default().into(),
             untrusted: now.is_ahead(status.read_time)
                 || is_ahead(status.valid_until, MAX_VALIDITY, now.wall),
             status,
             tenant_create_time,
-            generation: 0,
-            read_generation: 0,
-            invalidated_generation: 0,
-            invalidation_stored: false,
-            last_used: AtomicU64::new(now.monotonic.as_secs()),
-            retry_time: now.monotonic,
-            failing: false,
-            host_checked_at: None,
-            confirmed_at: None,
-        }
+            last_used: AtomicU32::new(whole_seconds(now.monotonic)),
+            rare: None,
+        };
+        let overdue_by = Duration::try_from(-left).unwrap_or_default();
+        entry.set_rare(RareState { overdue_by, ..DEFAULT_STATE });
+        entry
+    }
+
+    fn rare(&self) -> &RareState {
+        self.rare.as_deref().unwrap_or(&DEFAULT_STATE)
+    }
+
+    fn rare_mut(&mut self) -> &mut RareState {
+        self.rare.get_or_insert_with(|| Box::new(DEFAULT_STATE))
+    }
+
+    fn set_rare(&mut self, state: RareState) {
+        self.rare = (state != DEFAULT_STATE).then(|| Box::new(state));
+    }
+
+    /// Returns the number of events that questioned the status.
+    pub(super) fn generation(&self) -> u64 {
+        self.rare().generation
+    }
+
+    /// Returns the number of events when the read of this status started.
+    pub(super) fn read_generation(&self) -> u64 {
+        self.rare().read_generation
+    }
+
+    /// Sets the number of events when the read of this new status started.
+    pub(super) fn set_read_generation(&mut self, generation: u64) {
+        let read = RareState { generation, read_generation: generation, ..*self.rare() };
+        self.set_rare(read);
+    }
+
+    /// Returns the earliest time of the next read, on the monotonic clock.
+    pub(super) fn retry_time(&self) -> Duration {
+        self.rare().retry_time
+    }
+
+    /// Records that a read failed, and when the next one may start. Returns whether the read before it failed, too.
+    pub(super) fn record_failed_read(&mut self, retry_time: Duration) -> bool {
+        let rare = self.rare_mut();
+        rare.retry_time = retry_time;
+        std::mem::replace(&mut rare.failing, true)
+    }
+
+    /// Records whether the store has the invalidation. Returns the value before.
+    pub(super) fn set_invalidation_stored(&mut self, stored: bool) -> bool {
+        std::mem::replace(&mut self.rare_mut().invalidation_stored, stored)
+    }
+
+    /// Returns the time of the last read that a failed call caused, on the monotonic clock.
+    pub(super) fn host_checked_at(&self) -> Option<Duration> {
+        self.rare().host_checked_at
+    }
+
+    /// Records that a failed call causes a read.
+    pub(super) fn record_host_check(&mut self, now: Duration) {
+        self.rare_mut().host_checked_at = Some(now);
+    }
+
+    /// Returns the time at which a read last confirmed the address after HTTP 421, on the monotonic clock.
+    pub(super) fn confirmed_at(&self) -> Option<Duration> {
+        self.rare().confirmed_at
     }
 
     /// Records a use. Writes at most once a second, because calls on all cores read this value.
     pub(super) fn record_use(&self, now: Moment) {
-        let second = now.monotonic.as_secs();
+        let second = whole_seconds(now.monotonic);
         if self.last_used.load(Ordering::Relaxed) != second {
             self.last_used.store(second, Ordering::Relaxed);
         }
@@ -109,45 +185,51 @@ impl StatusEntry {
 
     /// Causes a new read. The status stays in use until the read succeeds.
     pub(super) fn request_revalidation(&mut self) {
-        self.generation += 1;
+        self.rare_mut().generation += 1;
     }
 
     /// Forbids the use of the status, even if it cannot be read again.
     pub(super) fn invalidate(&mut self) {
-        self.generation += 1;
-        self.invalidated_generation = self.generation;
+        let rare = self.rare_mut();
+        rare.generation += 1;
+        rare.invalidated_generation = rare.generation;
     }
 
     pub(super) fn needs_revalidation(&self) -> bool {
-        self.read_generation < self.generation
+        self.rare().read_generation < self.rare().generation
     }
 
     pub(super) fn is_invalidated(&self) -> bool {
-        self.read_generation < self.invalidated_generation
+        self.rare().is_invalidated()
     }
 
     pub(super) fn in_use(&self, now: Moment) -> bool {
-        let last_used = Duration::from_secs(self.last_used.load(Ordering::Relaxed));
+        let last_used = Duration::from_secs(self.last_used.load(Ordering::Relaxed).into());
         now.monotonic.saturating_sub(last_used) < IN_USE_WINDOW
     }
 
     /// Returns whether the status has expired by either clock: the wall clock may have been set back, and the monotonic
     /// clock stops while the machine sleeps.
     fn has_expired(&self, now: Moment) -> bool {
-        self.status.valid_until <= now.wall || now.monotonic >= self.cached_at + self.valid_for
+        self.status.valid_until <= now.wall || now.monotonic >= self.expiry()
+    }
+
+    /// Returns the time of expiry on the monotonic clock.
+    fn expiry(&self) -> Duration {
+        Duration::from(self.cached_at) + Duration::from(self.valid_for)
     }
 
     /// Returns the time since expiry. Uses the monotonic clock, so that setting the wall clock forward has no effect.
     fn stale_for(&self, now: Moment) -> Duration {
-        let since = now.monotonic.saturating_sub(self.cached_at + self.valid_for);
-        since.saturating_add(self.overdue_by)
+        let since = now.monotonic.saturating_sub(self.expiry());
+        since.saturating_add(self.rare().overdue_by)
     }
 
     /// Returns the age of the status, as far as this process knows.
     pub(super) fn age(&self, now: Moment) -> Duration {
         let stored = now.wall.duration_since(self.status.read_time);
         let stored = Duration::try_from(stored).unwrap_or_default();
-        stored.max(now.monotonic.saturating_sub(self.cached_at))
+        stored.max(now.monotonic.saturating_sub(self.cached_at.into()))
     }
 
     /// Returns whether the status should be read again.
@@ -157,7 +239,7 @@ impl StatusEntry {
 
     /// Returns whether calls use an expired status because it cannot be read again.
     pub(super) fn is_served_stale(&self, now: Moment, max_stale: Duration) -> bool {
-        self.failing
+        self.rare().failing
             && self.in_use(now)
             && self.has_expired(now)
             && !matches!(self.classify(now, max_stale), CachedStatus::Unusable)
@@ -174,7 +256,7 @@ impl StatusEntry {
             CachedStatus::Unusable
         } else if !self.is_overdue(now) {
             CachedStatus::Fresh(status)
-        } else if now.monotonic < self.retry_time {
+        } else if now.monotonic < self.retry_time() {
             CachedStatus::OverdueRetryLater(status)
         } else {
             CachedStatus::Overdue(status)
@@ -185,14 +267,25 @@ impl StatusEntry {
     pub(super) fn inherit_from(&mut self, before: &Self, generation: u64, now: Duration) {
         // A background read is not a use.
         self.last_used.store(before.last_used.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.generation = before.generation.max(generation);
-        self.invalidated_generation = before.invalidated_generation;
-        self.host_checked_at = before.host_checked_at;
         let same = self.status.web_api_uri == before.status.web_api_uri;
-        self.confirmed_at = if same { before.confirmed_at } else { None };
-        if same && before.is_invalidated() && !self.is_invalidated() {
-            self.confirmed_at = Some(now);
+        let earlier = before.rare();
+        let mut rare = RareState {
+            generation: earlier.generation.max(generation),
+            invalidated_generation: earlier.invalidated_generation,
+            host_checked_at: earlier.host_checked_at,
+            confirmed_at: if same { earlier.confirmed_at } else { None },
+            ..*self.rare()
+        };
+        if same && earlier.is_invalidated() && !rare.is_invalidated() {
+            rare.confirmed_at = Some(now);
         }
+        self.set_rare(rare);
+    }
+}
+
+impl RareState {
+    fn is_invalidated(&self) -> bool {
+        self.read_generation < self.invalidated_generation
     }
 }
 
@@ -227,6 +320,21 @@ mod tests {
         StatusEntry::new(Arc::new(status), now(), after(Duration::ZERO))
     }
 
+    /// There is an entry for each tenant: see the budget of memory in docs/development/performance.md.
+    #[test]
+    fn an_entry_that_no_event_has_questioned_takes_at_most_56_bytes() {
+        assert!(size_of::<StatusEntry>() <= 56);
+        let before = known();
+        assert!(before.rare.is_none());
+        let mut after_an_outage = known();
+        after_an_outage.record_failed_read(Duration::from_secs(15));
+        assert!(after_an_outage.rare.is_some());
+        let mut new = known();
+        new.set_read_generation(0);
+        new.inherit_from(&after_an_outage, 0, Duration::ZERO);
+        assert!(new.rare.is_none());
+    }
+
     #[test]
     fn a_status_is_fresh_then_overdue_then_unusable() {
         let known = known();
@@ -259,12 +367,12 @@ mod tests {
         before.invalidate();
         let mut late = known();
         late.inherit_from(&before, 0, Duration::ZERO);
-        assert!(late.is_invalidated() && late.confirmed_at.is_none());
+        assert!(late.is_invalidated() && late.confirmed_at().is_none());
         let mut new = known();
-        new.read_generation = 1;
+        new.set_read_generation(1);
         new.inherit_from(&before, 1, Duration::from_secs(3));
         assert!(!new.is_invalidated());
-        assert_eq!(new.confirmed_at, Some(Duration::from_secs(3)));
+        assert_eq!(new.confirmed_at(), Some(Duration::from_secs(3)));
     }
 
     #[test]
@@ -272,7 +380,7 @@ mod tests {
         let mut known = known();
         let late = after(Duration::from_mins(2));
         assert!(!known.is_served_stale(late, MAX_STALE));
-        known.failing = true;
+        known.record_failed_read(Duration::ZERO);
         assert!(known.is_served_stale(late, MAX_STALE));
         assert!(!known.is_served_stale(after(Duration::ZERO), MAX_STALE));
         assert!(!known.is_served_stale(after(Duration::from_mins(30)), MAX_STALE), "unused");

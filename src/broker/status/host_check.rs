@@ -80,8 +80,8 @@ impl Statuses {
         let entries = self.shared.entries.read().unwrap_or_else(PoisonError::into_inner);
         let old = entries
             .get(name)
-            .filter(|entry| entry.age(now) > max_age && entry.retry_time <= now.monotonic);
-        let old = old.map(|entry| (entry.tenant_create_time, entry.generation));
+            .filter(|entry| entry.age(now) > max_age && entry.retry_time() <= now.monotonic);
+        let old = old.map(|entry| (entry.tenant_create_time, entry.generation()));
         drop(entries);
         if let Some((create_time, generation)) = old {
             self.start_read(name, create_time, generation);
@@ -95,12 +95,12 @@ impl Statuses {
         if !entry.has_address(uri) {
             return Some(HostCheck::Moved);
         }
-        if is_recent(entry.host_checked_at, now) {
-            return Some(HostCheck::JoinRead(entry.generation));
+        if is_recent(entry.host_checked_at(), now) {
+            return Some(HostCheck::JoinRead(entry.generation()));
         }
-        entry.host_checked_at = Some(now);
+        entry.record_host_check(now);
         entry.request_revalidation();
-        Some(HostCheck::StartRead(entry.tenant_create_time, entry.generation))
+        Some(HostCheck::StartRead(entry.tenant_create_time, entry.generation()))
     }
 
     /// Returns whether calls now use another address than `uri`.

@@ -20,7 +20,7 @@ impl Shared {
         tracing::warn!(%error, tenant = %name, "the store still has a tenant status that must not be used");
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(name) {
-            entry.invalidation_stored = false;
+            entry.set_invalidation_stored(false);
         }
     }
 
@@ -28,7 +28,7 @@ impl Shared {
     fn newly_invalidated(&self, name: &TenantName) -> Option<TenantStatus> {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get_mut(name)?;
-        if !entry.is_invalidated() || std::mem::replace(&mut entry.invalidation_stored, true) {
+        if !entry.is_invalidated() || entry.set_invalidation_stored(true) {
             return None;
         }
         let status = TenantStatus::clone(&entry.status);

@@ -92,8 +92,12 @@ impl Exchanger {
                 "SuperOffice rejected a ticket that was replaced less than a minute ago".into();
             return Err(BrokerError::UpstreamUnavailable { retry_after, cause });
         }
-        let ticket = self.exchange(&application, &name, &token).await?;
-        self.store_ticket(&name, &ticket).await;
+        let (ticket, company_name) = self.exchange(&application, &name, &token).await?;
+        // Together, so that the store can commit both at once.
+        tokio::join!(
+            self.store_ticket(&name, &ticket),
+            self.update_company_name(&name, &company_name)
+        );
         let ticket = self.cache_ticket(&name, ticket);
         if self.directory.is_stopped(&name).await {
             // The tenant was disabled or removed during the exchange: its ticket must not stay in memory.
@@ -131,26 +135,28 @@ impl Exchanger {
         ))
     }
 
+    /// Obtains a new ticket from SuperOffice, with the name of the customer's company.
     async fn exchange(
         &self,
         application: &Application,
         name: &TenantName,
         token: &StoredToken,
-    ) -> Result<SystemTicket, BrokerError> {
+    ) -> Result<(SystemTicket, String), BrokerError> {
         // Taken before the exchange: the ticket's lifetime may start when the request is sent.
         let issue_time = self.clock.now();
         match application.login.authenticate(name.tenant, &token.token).await {
             Ok(issued) => {
                 self.counters.exchanges.increment();
                 application.history.record_success(issue_time, self.clock.monotonic());
-                self.update_company_name(name, &issued).await;
-                Ok(SystemTicket {
-                    value: issued.value,
+                let IssuedTicket { value, company_name } = issued;
+                let ticket = SystemTicket {
+                    value,
                     credential_id: CredentialId::of_ticket(self.random.bytes()),
                     issue_time,
                     expire_time: ticket_lifetime_end(issue_time, issue_time, self.rules.max_age),
                     token_version: token.version,
-                })
+                };
+                Ok((ticket, company_name))
             }
             Err(error) => Err(self.record_failure(application, name, token, &error)),
         }
@@ -232,15 +238,14 @@ impl Exchanger {
         }
     }
 
-    async fn update_company_name(&self, name: &TenantName, issued: &IssuedTicket) {
+    async fn update_company_name(&self, name: &TenantName, company_name: &str) {
         let known = self.directory.get(name).await;
-        let same = known.is_ok_and(|tenant| tenant.company_name == issued.company_name);
-        if issued.company_name.is_empty() || same {
+        let same = known.is_ok_and(|tenant| tenant.company_name == company_name);
+        if company_name.is_empty() || same {
             return;
         }
-        match self.stores.tenants.put_company_name(name, &issued.company_name).await {
-            // The cached tenant has the old company name.
-            Ok(()) => self.directory.forget(name),
+        match self.stores.tenants.put_company_name(name, company_name).await {
+            Ok(()) => self.directory.set_company_name(name, company_name),
             Err(error) => {
                 tracing::warn!(%error, tenant = %name, "company name not stored");
             }

@@ -16,6 +16,7 @@ use crate::{
         Trail,
     },
     domain::{AuditText, CredentialId, Decision, Reason, TenantName},
+    listen::SLOW_CALL,
     ports::Meter,
 };
 
@@ -170,6 +171,7 @@ impl CallRecord {
 impl Drop for CallRecord {
     fn drop(&mut self) {
         let duration: Duration = self.begin.elapsed();
+        let is_routine = self.permitted.is_some() && self.result.code == 0 && duration < SLOW_CALL;
         if let Some(decided) = self.permitted.take() {
             let event = self.origin().event(decided, self.result.clone());
             let trail = &self.recorder.trail;
@@ -185,21 +187,39 @@ impl Drop for CallRecord {
             }
         }
         self.recorder.meter.record_http_request(ROUTE, self.status, duration);
+        self.log_end(duration, is_routine);
+    }
+}
+
+impl CallRecord {
+    /// Logs the end of the call. A routine call is logged at `debug`: such calls are the most frequent ones, and the
+    /// audit trail has the same facts.
+    fn log_end(&self, duration: Duration, is_routine: bool) {
         let unauthenticated = self.caller.is_unauthenticated();
-        tracing::info!(
-            http.method = self.method,
-            http.route = ROUTE,
-            http.status = self.status,
-            reason = self.result.reason.map(Reason::as_str),
-            cause = self.cause.as_deref(),
-            caller = (!unauthenticated).then(|| self.caller.id()),
-            client_address = unauthenticated.then(|| &*self.client.text),
-            tenant = self.tenant.as_ref().map(tracing::field::display),
-            bytes = self.sent_bytes,
-            request_id = &*self.request_id,
-            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            "request ended"
-        );
+        macro_rules! log_end {
+            ($level:expr) => {
+                tracing::event!(
+                    $level,
+                    http.method = self.method,
+                    http.route = ROUTE,
+                    http.status = self.status,
+                    reason = self.result.reason.map(Reason::as_str),
+                    cause = self.cause.as_deref(),
+                    caller = (!unauthenticated).then(|| self.caller.id()),
+                    client_address = unauthenticated.then(|| &*self.client.text),
+                    tenant = self.tenant.as_ref().map(tracing::field::display),
+                    bytes = self.sent_bytes,
+                    request_id = &*self.request_id,
+                    duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+                    "request ended"
+                )
+            };
+        }
+        if is_routine {
+            log_end!(tracing::Level::DEBUG);
+        } else {
+            log_end!(tracing::Level::INFO);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     audit::UnauthenticatedAttempts,
     broker::{AssociateHints, Counters},
     listen::FrontProxies,
-    ports::{ManualClock, WebhookVerifier},
+    ports::{ManualClock, RequestMeter, WebhookVerifier},
 };
 
 /// Accepts every signature.
@@ -26,12 +26,21 @@ impl WebhookVerifier for AcceptAll {
     }
 }
 
+/// Records nothing: the listener serves no gRPC.
+struct Ignored;
+
+impl RequestMeter for Ignored {
+    fn record(&self, _: &'static str, _: Duration) {}
+}
+
 /// Records route and status of each request.
 #[derive(Default)]
 struct RecordingMeter(Mutex<Vec<(&'static str, u16)>>);
 
 impl Meter for RecordingMeter {
-    fn record_request(&self, _: &'static str, _: &'static str, _: Duration) {}
+    fn request_meter(&self, _: &'static str) -> Box<dyn RequestMeter> {
+        Box::new(Ignored)
+    }
 
     fn record_http_request(&self, route: &'static str, status: u16, _: Duration) {
         self.0.lock().unwrap().push((route, status));

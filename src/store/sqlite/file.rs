@@ -8,14 +8,16 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _, Sqlite, SqliteConnection, SqlitePool,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
     files::{FileIdentity, OpenFiles},
     open::{self, OpenError},
     schema,
+    write_queue::WriteQueue,
     writer::{BUSY_TIMEOUT, Writer, WriterSlot},
 };
 use crate::ports::StoreError;
@@ -37,6 +39,7 @@ pub struct SqliteFile {
     path: PathBuf,
     files: Arc<OpenFiles>,
     writer: WriterSlot,
+    queue: WriteQueue,
     readers: SqlitePool,
 }
 
@@ -86,7 +89,7 @@ impl SqliteFile {
             })
             .connect_lazy_with(options.clone().read_only(true));
         let writer = WriterSlot::new(options, connection, Arc::clone(&files));
-        Ok(Self { path, files, writer, readers })
+        Ok(Self { path, files, writer, queue: WriteQueue::default(), readers })
     }
 
     /// Returns the path of the file.
@@ -155,6 +158,33 @@ impl SqliteFile {
 
     pub(super) async fn writer(&self) -> Result<Writer<'_>, StoreError> {
         self.writer.acquire().await
+    }
+
+    /// Executes a write of one statement, in one transaction with others that wait for the connection, and returns the
+    /// number of changed rows. To execute it twice must change nothing more.
+    pub(super) async fn execute(
+        &self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<u64, StoreError> {
+        let mut done = self.queue.push(query)?;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut done => {
+                    // Does not happen: a write without a result stays in the queue.
+                    let dropped = |_| StoreError::OutcomeUnknown("its group ended".to_owned());
+                    return result.map_err(dropped).flatten();
+                }
+                writer = self.writer() => {
+                    let mut writer = writer?;
+                    // The group of another caller may have been committed since.
+                    if let Ok(result) = done.try_recv() {
+                        return result;
+                    }
+                    self.queue.commit_group(&mut writer).await?;
+                }
+            }
+        }
     }
 
     /// Returns the reading connections, unless the file was replaced: a new connection would open another file.

@@ -178,31 +178,23 @@ impl TenantStore for SqliteStore {
     }
 
     async fn put_status(&self, name: &TenantName, status: &TenantStatus) -> Result<(), StoreError> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await?;
-        sqlx::query(PUT_STATUS)
+        let statement = sqlx::query(PUT_STATUS)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
             .bind(status.state.as_str())
             .bind(status.valid_until.as_microsecond())
             .bind(status.web_api_uri.as_ref().map(|uri| uri.as_str().to_owned()))
             .bind(&status.version)
-            .bind(status.read_time.as_microsecond())
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+            .bind(status.read_time.as_microsecond());
+        self.file.execute(statement).await.map(drop)
     }
 
     async fn put_company_name(&self, name: &TenantName, company: &str) -> Result<(), StoreError> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await?;
-        sqlx::query(PUT_COMPANY_NAME)
+        let statement = sqlx::query(PUT_COMPANY_NAME)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
-            .bind(company)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+            .bind(company);
+        self.file.execute(statement).await.map(drop)
     }
 
     async fn delete(

@@ -44,20 +44,15 @@ impl TicketStore for SqliteStore {
     async fn put(&self, name: &TenantName, ticket: &SystemTicket) -> Result<bool, StoreError> {
         let environment = self.environment(&name.application).await?;
         let sealed = self.sealing.seal(TICKET, &environment, name, &ticket.value)?;
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await?;
-        let done = sqlx::query(PUT)
+        let statement = sqlx::query(PUT)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
             .bind(sealed)
             .bind(ticket.credential_id.as_str())
             .bind(ticket.issue_time.as_microsecond())
             .bind(ticket.expire_time.as_microsecond())
-            .bind(ticket.token_version)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+            .bind(ticket.token_version);
+        Ok(self.file.execute(statement).await? == 1)
     }
 
     async fn extend(
@@ -66,16 +61,12 @@ impl TicketStore for SqliteStore {
         credential_id: &CredentialId,
         expire_time: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut writer = self.file.writer().await?;
-        let mut transaction = writer.begin().await?;
-        sqlx::query(EXTEND)
+        let statement = sqlx::query(EXTEND)
             .bind(name.application.as_str())
             .bind(name.tenant.to_string())
             .bind(credential_id.as_str())
-            .bind(expire_time.as_microsecond())
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+            .bind(expire_time.as_microsecond());
+        self.file.execute(statement).await.map(drop)
     }
 
     async fn delete(

@@ -37,6 +37,8 @@ struct State {
     replaced: i64,
     /// Whether the connection currently does not wait for locks.
     no_wait: bool,
+    /// Whether the last use ended with a commit or rollback that succeeded, so that the connection needs no check.
+    settled: bool,
 }
 
 enum Slot {
@@ -55,6 +57,7 @@ pub(super) struct Writer<'a> {
 pub(super) struct Transaction<'a> {
     inner: sqlx::Transaction<'a, Sqlite>,
     files: &'a OpenFiles,
+    settled: &'a mut bool,
 }
 
 impl Transaction<'_> {
@@ -64,12 +67,15 @@ impl Transaction<'_> {
     /// `OutcomeUnknown` if it may have been committed nevertheless.
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         self.inner.commit().await.map_err(commit_error)?;
+        *self.settled = true;
         self.files.check().map_err(StoreError::after_commit)
     }
 
     /// Rolls back.
     pub(super) async fn rollback(self) -> Result<(), StoreError> {
-        Ok(self.inner.rollback().await?)
+        self.inner.rollback().await?;
+        *self.settled = true;
+        Ok(())
     }
 }
 
@@ -100,6 +106,7 @@ impl WriterSlot {
                 connection: Slot::Open(connection),
                 replaced: 0,
                 no_wait: false,
+                settled: false,
             }),
         }
     }
@@ -148,6 +155,7 @@ impl State {
     /// the driver still counts a transaction and refuses to begin another.
     async fn repair(&mut self, options: &SqliteConnectOptions) -> Result<(), StoreError> {
         match &mut self.connection {
+            Slot::Open(_) if self.settled && !self.no_wait => return Ok(()),
             Slot::Open(connection) => {
                 // Waits for the rollback of a dropped future.
                 let alive = connection.ping().await.is_ok();
@@ -174,7 +182,19 @@ impl State {
         }
         self.replaced += 1;
         self.no_wait = false;
+        self.settled = false;
         Ok(())
+    }
+}
+
+impl Slot {
+    fn open(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        match self {
+            Self::Open(connection) => Ok(connection),
+            Self::Broken | Self::Closed => {
+                Err(StoreError::Unavailable("the store is closed".to_owned()))
+            }
+        }
     }
 }
 
@@ -182,17 +202,15 @@ impl Writer<'_> {
     /// Begins a transaction with the write lock: a transaction that began as a read could not wait for it.
     pub(super) async fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         let files = self.files;
-        let inner = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Transaction { inner, files })
+        let State { connection, settled, .. } = &mut *self.state;
+        *settled = false;
+        let inner = connection.open()?.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Transaction { inner, files, settled })
     }
 
     pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
-        match &mut self.state.connection {
-            Slot::Open(connection) => Ok(connection),
-            Slot::Broken | Slot::Closed => {
-                Err(StoreError::Unavailable("the store is closed".to_owned()))
-            }
-        }
+        self.state.settled = false;
+        self.state.connection.open()
     }
 
     /// Returns a number that changes when another process changes the file. A replaced connection counts as a change,
