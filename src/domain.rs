@@ -45,9 +45,11 @@ pub use self::{
         is_same_name,
     },
     audit::{
-        AUDIT_FIELDS, AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash,
-        AuditRecord, AuditRow, AuditSignature, AuditText, AuditedCaller, ChainLink, ChainPoint,
-        ChainState, ChainVerifier, Decision, NO_HASH, SignedPoint, Statement, UnreadableEvent,
+        AUDIT_FIELDS, Aggregate, AuditChainReport, AuditDamage, AuditEvent, AuditFault,
+        AuditFaultKind, AuditHash, AuditRecord, AuditRow, AuditRowView, AuditSignature, AuditText,
+        AuditVerification, AuditedCaller, ChainLink, ChainPoint, ChainState, ChainVerifier,
+        Decision, NO_HASH, SignedPoint, Statement, StoredPublicKey, TrustedKeys, UnreadableEvent,
+        certificate_message,
     },
     caller_id::{
         ANONYMOUS, COMMAND_LINE_PREFIX, CallerRecord, claims_spiffe, is_caller_prefix,

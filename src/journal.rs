@@ -12,6 +12,7 @@ mod chain;
 mod compressed;
 mod damage;
 mod error;
+mod events;
 mod files;
 mod format;
 mod header;
@@ -22,7 +23,10 @@ mod names;
 mod place;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod probe;
+mod reserve;
 mod segment;
+mod segment_end;
+mod shortening;
 mod store;
 mod watched;
 mod worker;
@@ -137,6 +141,7 @@ impl Journal {
             let lock = lock.ok_or_else(served)?;
             let id = place.files.id(&path).map_err(unavailable)?;
             place.watched.watch(&directory, &path, id);
+            reserve::fill(&place);
             Some(lock)
         } else {
             None
@@ -159,6 +164,16 @@ impl Journal {
     #[must_use]
     pub fn damages(&self) -> Vec<Damage> {
         self.0.place.damages.found()
+    }
+
+    /// Prepares the first segment of a chain that this server will write, so that its first group does not wait for it.
+    /// The chain begins with its first group; a prepared file is no part of it.
+    ///
+    /// # Errors
+    /// If the chain cannot be opened or the file cannot be written. The chain can be written nevertheless, if the cause
+    /// has gone by then.
+    pub async fn prepare(&self, chain: &Arc<str>) -> Result<(), StoreError> {
+        self.worker()?.prepare(Arc::clone(chain)).await
     }
 
     /// Checks that the directory and the segments that are written are still at their paths. Does not wait for a write.

@@ -33,8 +33,8 @@ pub use self::{
         ASSOCIATES_PER_PAGE, AssociatePage, AssociateQueries, MAX_ASSOCIATES_BY_ID, ParsedRows,
     },
     audit::{
-        AuditGroup, AuditHeadStore, AuditPosition, AuditSigner, AuditStore, ChainedRow,
-        StoredPublicKey, TimeSpan,
+        AuditGroup, AuditHeadStore, AuditPosition, AuditSigner, AuditSpace, AuditStore, ChainedRow,
+        EventBlock, StoredHeads, StoredSegment, TimeSpan,
     },
     body_copy::{BodyCopy, BodyParts, CopyBudget, MAX_COPY_BYTES},
     clock::{CLOCK_LEEWAY, Clock, ManualClock, Moment, SystemClock, is_ahead},

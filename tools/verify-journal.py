@@ -290,8 +290,13 @@ def read_body(body):
     for _ in range(fields.varint()):
         fields.text()
     fields.take(4)
-    for _ in range(6):
+    for _ in range(8):
         fields.text()
+    if fields.varint() > 0:
+        fields.i64()
+        fields.varint()
+        for _ in range(fields.varint()):
+            fields.text()
     if fields.left():
         raise Invalid
     return number, time, previous, links

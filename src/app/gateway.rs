@@ -7,7 +7,7 @@ use super::{
     applications::{ConnectedApplications, applications},
     dedicated_thread::DedicatedThread,
     listeners::Listeners,
-    metrics::observed_metrics,
+    metrics::{observed_metrics, retention_metrics},
     network::{log_proxy, network},
     running::{PreparedGateway, Running},
     servers::ServerBuilder,
@@ -16,7 +16,7 @@ use super::{
     use_cases::UseCases,
 };
 use crate::{
-    audit::{Retention, certify_public_keys},
+    audit::{Retention, RetentionLimits, Trail, certify_public_keys},
     broker::Runtime,
     config::{Config, Secrets},
     http::Readiness,
@@ -50,10 +50,13 @@ impl Gateway {
         let storage = Storage::open_to_serve(&config).await?;
         read_chains(&storage).await;
         let use_cases = UseCases::new(&config, &storage, applications, access, &runtime);
-        let observed = observed_metrics(&use_cases, &runtime.counters, login_hosts);
+        let retention = retention(&config, &storage, &runtime);
+        let mut observed = observed_metrics(&use_cases, &runtime.counters, login_hosts);
+        observed.extend(retention_metrics(retention.counters()));
         maintenance.attach_trail(&use_cases.audit.trail);
         let readiness = Arc::new(readiness(&storage, &use_cases));
         store_public_keys(&storage).await;
+        prepare_chain(&storage, &use_cases.audit.trail).await;
         let builder = ServerBuilder {
             config: &config,
             secrets,
@@ -68,7 +71,7 @@ impl Gateway {
             addresses: servers.addresses(&config)?,
             servers,
             readiness,
-            retention: retention(&config, &storage, &runtime),
+            retention,
             use_cases: Arc::new(use_cases),
             storage,
             runtime,
@@ -94,6 +97,14 @@ async fn read_chains(storage: &Storage) {
     }
 }
 
+/// Prepares the file for the first audit events. A failure does not prevent the start: the file is made with the first
+/// event then.
+async fn prepare_chain(storage: &Storage, trail: &Trail) {
+    if let Err(error) = storage.audit.prepare(trail.chain()).await {
+        tracing::warn!(%error, "the first segment of the audit chain cannot be prepared");
+    }
+}
+
 /// Stores the public keys that verify the audit trail. Only signatures of a key that has left the keyring depend on
 /// this, and the next start tries again, so a failure does not prevent the start.
 async fn store_public_keys(storage: &Storage) {
@@ -102,8 +113,10 @@ async fn store_public_keys(storage: &Storage) {
     }
 }
 
-/// Returns the task that deletes old audit events, if a retention is configured.
-fn retention(config: &Config, storage: &Storage, runtime: &Runtime) -> Option<Retention> {
+/// Returns the part that deletes audit events.
+fn retention(config: &Config, storage: &Storage, runtime: &Runtime) -> Retention {
     let (store, signer) = (storage.audit.clone(), storage.audit_signer.clone());
-    config.audit.retention.map(|keep| Retention::new(store, signer, runtime.clock.clone(), keep))
+    let limits =
+        RetentionLimits { max_age: config.audit.retention, max_bytes: config.audit.max_bytes };
+    Retention::new(store, signer, runtime.clock.clone(), limits)
 }

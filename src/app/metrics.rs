@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{applications::LoginHosts, use_cases::UseCases};
 use crate::{
-    audit::AuditCounters,
+    audit::{AuditCounters, RetentionCounters},
     broker::Counters,
     superoffice::LoginHost,
     telemetry::{MetricKind, ObservedMetric},
@@ -21,6 +21,31 @@ pub(super) fn observed_metrics(
     observed.extend(cache_gauges(use_cases));
     observed.extend(login_host_gauges(login_hosts.into_values().collect()));
     observed
+}
+
+/// Returns the metrics of the retention of audit events.
+pub(super) fn retention_metrics(counters: &Arc<RetentionCounters>) -> [ObservedMetric; 4] {
+    let [by_age, by_size, bytes, max_bytes] = [(); 4].map(|()| Arc::clone(counters));
+    [
+        ObservedMetric {
+            name: "audit_events_removed_by_age",
+            help: "Audit events removed because they were older than audit.retention",
+            kind: MetricKind::Counter,
+            read: Box::new(move || to_i64(by_age.removed_by_age.get())),
+        },
+        ObservedMetric {
+            name: "audit_events_removed_by_size",
+            help: "Audit events removed because the journal took more space than audit.max_bytes",
+            kind: MetricKind::Counter,
+            read: Box::new(move || to_i64(by_size.removed_by_size.get())),
+        },
+        gauge("audit_journal_bytes", "Bytes of the audit journal", move || to_i64(bytes.bytes())),
+        gauge(
+            "audit_journal_max_bytes",
+            "Bytes of the audit journal beyond which the oldest events are removed; 0 if unknown",
+            move || to_i64(max_bytes.max_bytes()),
+        ),
+    ]
 }
 
 fn counter_metrics(counters: &Arc<Counters>, audit: &Arc<AuditCounters>) -> Vec<ObservedMetric> {
@@ -61,6 +86,8 @@ fn counter_metrics(counters: &Arc<Counters>, audit: &Arc<AuditCounters>) -> Vec<
         audit.events: "audit_events", "Events written to the audit trail";
         audit.groups: "audit_groups", "Commits of audit events";
         audit.failures: "audit_failures", "Attempts to commit audit events that failed";
+        audit.aggregated_denials: "audit_aggregated_denials",
+            "Denials that have no audit event of their own: one event counts those of a minute";
         counters.web_api_calls: "web_api_calls",
             "Calls to the Web API of tenants, repeated ones included";
         counters.web_api_repeats: "web_api_repeats", "Calls to the Web API that were retried";

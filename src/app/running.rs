@@ -41,8 +41,8 @@ pub(super) struct PreparedGateway {
     pub(super) lifecycle: Lifecycle,
     /// Keeps the keys and the policy for callers up to date.
     pub(super) maintenance: AccessMaintenance,
-    /// Deletes old audit events, if a retention is configured.
-    pub(super) retention: Option<Retention>,
+    /// Deletes audit events that are too old, and those for which there is no space.
+    pub(super) retention: Retention,
     pub(super) reloadables: Vec<Arc<dyn Reloadable>>,
     /// The thread that writes the audit trail.
     pub(super) audit_thread: DedicatedThread,

@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{AuditedDecision, EventClass, EventOrigin, EventResult, Trail};
 use crate::{
-    domain::{AuditRecord, Decision, IPV6_SITE_BITS, Reason, client_network},
+    domain::{Aggregate, AuditRecord, Decision, IPV6_SITE_BITS, Reason, client_network},
     ports::Clock,
 };
 
@@ -29,8 +31,24 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// The unauthenticated attempts of the current minute, by source.
 pub struct UnauthenticatedAttempts {
-    counts: Mutex<HashMap<Arc<str>, u64>>,
+    counts: Mutex<Counts>,
     clock: Arc<dyn Clock>,
+}
+
+type Counts = HashMap<Arc<str>, Attempts>;
+
+/// The attempts of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Attempts {
+    count: u64,
+    last_time: Timestamp,
+}
+
+impl Attempts {
+    fn add(&mut self, more: Self) {
+        self.count = self.count.saturating_add(more.count);
+        self.last_time = self.last_time.max(more.last_time);
+    }
 }
 
 impl UnauthenticatedAttempts {
@@ -42,7 +60,7 @@ impl UnauthenticatedAttempts {
 
     /// Counts one attempt from `source`, an address or an IPv6 network.
     pub(super) fn count(&self, source: &str) {
-        self.add(source, 1);
+        self.add(source, Attempts { count: 1, last_time: self.clock.now() });
     }
 
     /// Counts one attempt from this address; an IPv6 address counts as its network.
@@ -65,33 +83,36 @@ impl UnauthenticatedAttempts {
     /// Counts that the trail cannot accept are kept for the next time.
     pub fn flush(&self, trail: &Trail) {
         let mut counts = std::mem::take(&mut *self.lock());
-        let mut others = counts.remove(OVERFLOW).unwrap_or_default();
+        let mut others = counts.remove(OVERFLOW);
         let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort_unstable_by(|(one, more), (other, less)| less.cmp(more).then(one.cmp(other)));
-        for (_, count) in counts.iter().skip(MAX_SOURCE_EVENTS) {
-            others = others.saturating_add(*count);
+        counts.sort_unstable_by(|(one, more), (other, less)| {
+            less.count.cmp(&more.count).then(one.cmp(other))
+        });
+        for (_, attempts) in counts.iter().skip(MAX_SOURCE_EVENTS) {
+            match &mut others {
+                Some(others) => others.add(*attempts),
+                None => others = Some(*attempts),
+            }
         }
         counts.truncate(MAX_SOURCE_EVENTS);
-        if others > 0 {
-            counts.push((OVERFLOW.into(), others));
-        }
-        for (source, count) in counts {
+        counts.extend(others.map(|others| (OVERFLOW.into(), others)));
+        for (source, attempts) in counts {
+            let event = record(&source, attempts);
             // No caller waits for this event.
-            if trail.record_in_background(record(&source, count), EventClass::Credential).is_err() {
-                self.add(&source, count);
+            if trail.record_in_background(event, EventClass::Credential).is_err() {
+                self.add(&source, attempts);
             }
         }
     }
 
-    fn add(&self, source: &str, count: u64) {
+    fn add(&self, source: &str, attempts: Attempts) {
         let mut counts = self.lock();
         if let Some(counted) = counts.get_mut(source) {
-            *counted = counted.saturating_add(count);
+            counted.add(attempts);
             return;
         }
         let source = if counts.len() < MAX_SOURCES { source } else { OVERFLOW };
-        let counted = counts.entry(source.into()).or_default();
-        *counted = counted.saturating_add(count);
+        counts.entry(source.into()).and_modify(|counted| counted.add(attempts)).or_insert(attempts);
     }
 
     fn rest_of_minute(&self) -> Duration {
@@ -99,7 +120,7 @@ impl UnauthenticatedAttempts {
         MINUTE.saturating_sub(Duration::from_secs(into))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arc<str>, u64>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,21 +133,18 @@ impl fmt::Debug for UnauthenticatedAttempts {
     }
 }
 
-fn record(source: &Arc<str>, count: u64) -> AuditRecord {
-    let times = if count == 1 { "attempt" } else { "attempts" };
-    let origin = EventOrigin {
-        client_address: Arc::clone(source).into(),
-        reason: format!("{count} {times}").into(),
-        ..EventOrigin::default()
-    };
+fn record(source: &Arc<str>, attempts: Attempts) -> AuditRecord {
+    let origin =
+        EventOrigin { client_address: Arc::clone(source).into(), ..EventOrigin::default() };
     let decided = AuditedDecision::new("authenticate", "", Decision::Denied);
-    origin.event(decided, EventResult::failed(Reason::CallerUnauthenticated))
+    let event = origin.event(decided, EventResult::failed(Reason::CallerUnauthenticated));
+    let Attempts { count, last_time } = attempts;
+    let aggregate = Aggregate { count, last_time, resources: Vec::new(), resource_count: 0 };
+    AuditRecord { aggregate: Some(Arc::new(aggregate)), ..event }
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::ports::ManualClock;
 
@@ -139,6 +157,6 @@ mod tests {
         }
         let counts = attempts.lock();
         assert_eq!(counts.len(), 2, "{counts:?}");
-        assert_eq!((counts["192.0.2.1"], counts["2001:db8:1:2::/64"]), (2, 2));
+        assert_eq!((counts["192.0.2.1"].count, counts["2001:db8:1:2::/64"].count), (2, 2));
     }
 }

@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::domain::{AuditRecord, AuditText, AuditedActor, AuditedCaller, Decision, Reason};
+use crate::domain::{
+    ApiPath, AuditRecord, AuditText, AuditedActor, AuditedCaller, Decision, Reason,
+};
+
+/// The longest path of an event in bytes. A longer one is cut.
+const MAX_PATH_BYTES: usize = 512;
+
+/// The end of a path that was cut.
+const CUT: &str = "…";
 
 /// The origin of audit events: the caller and its request. All events of a call have the same origin.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +25,31 @@ pub struct EventOrigin {
     pub trace_id: AuditText,
     /// The reason that the caller gave.
     pub reason: AuditText,
+    /// The Web API call that is requested; otherwise empty.
+    pub web_api_call: AuditedWebApiCall,
+}
+
+/// A Web API call, as audit events name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditedWebApiCall {
+    method: AuditText,
+    path: AuditText,
+}
+
+impl AuditedWebApiCall {
+    /// Names a call by its HTTP method and its path in normal form. The query is left out, because it may contain
+    /// personal data.
+    #[must_use]
+    pub fn new(method: &str, path: &ApiPath) -> Self {
+        let whole = path.normal_form();
+        let path = if whole.len() > MAX_PATH_BYTES {
+            let end = whole.floor_char_boundary(MAX_PATH_BYTES - CUT.len());
+            AuditText::from(format!("{}{CUT}", whole.get(..end).unwrap_or_default()))
+        } else {
+            AuditText::from(whole.to_owned())
+        };
+        Self { method: method.to_owned().into(), path }
+    }
 }
 
 /// A decision on an action, as audit events record it.
@@ -64,6 +97,8 @@ impl EventOrigin {
             request_id: self.request_id.clone(),
             trace_id: self.trace_id.clone(),
             client_address: self.client_address.clone(),
+            method: self.web_api_call.method.clone(),
+            path: self.web_api_call.path.clone(),
             ..AuditRecord::new(decided.action, decided.decision)
         }
     }
@@ -101,5 +136,29 @@ impl EventResult {
 impl From<Option<Reason>> for EventResult {
     fn from(reason: Option<Reason>) -> Self {
         reason.map_or(Self::SUCCESS, Self::failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(path: &str) -> AuditedWebApiCall {
+        AuditedWebApiCall::new("GET", &ApiPath::parse(path).unwrap())
+    }
+
+    #[test]
+    fn the_path_of_an_event_has_no_query() {
+        let call = named("/api/v1/Contact/1?$filter=name eq 'Anna'");
+        assert_eq!((&*call.method, &*call.path), ("GET", "/api/v1/contact/1"));
+    }
+
+    #[test]
+    fn a_long_path_is_cut_between_characters() {
+        for long in ["a".repeat(600), "é".repeat(300), format!("a{}", "é".repeat(300))] {
+            let call = named(&format!("/api/v1/{long}"));
+            assert!(call.path.len() <= MAX_PATH_BYTES && call.path.ends_with(CUT), "{}", call.path);
+        }
+        assert!(!named(&format!("/api/v1/{}", "a".repeat(504))).path.ends_with(CUT));
     }
 }

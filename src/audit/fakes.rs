@@ -1,7 +1,7 @@
 //! An audit store in memory that fails on request, and audit keys.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use crate::{
     crypto::{AuditKeys, Keyring},
-    domain::{AuditEvent, AuditRow, ChainState, SignedPoint},
+    domain::{AuditDamage, AuditEvent, AuditRow, ChainState, SignedPoint, StoredPublicKey},
     ports::{
-        AuditGroup, AuditHeadStore, AuditPosition, AuditStore, ChainedRow, StoreError,
-        StoredPublicKey, TimeSpan,
+        AuditGroup, AuditHeadStore, AuditPosition, AuditSpace, AuditStore, ChainedRow, EventBlock,
+        StoreError, StoredHeads, StoredSegment, TimeSpan,
     },
 };
 
@@ -32,6 +32,31 @@ pub(crate) enum Failure {
 
 type Chain = (ChainState, Vec<AuditRow>);
 
+/// The events of a segment, and its bytes.
+const SEGMENT_EVENTS: i64 = 4;
+const SEGMENT_BYTES: u64 = 1000;
+
+/// Returns the number of the segment with an event.
+fn segment_of(sequence: i64) -> i64 {
+    (sequence - 1) / SEGMENT_EVENTS
+}
+
+fn complete_segments(state: &ChainState, rows: &[AuditRow]) -> Vec<StoredSegment> {
+    let newest = segment_of(state.head.point.sequence);
+    let mut latest = Timestamp::MIN;
+    let mut found = Vec::<StoredSegment>::new();
+    for row in rows.iter().filter(|row| segment_of(row.sequence) < newest) {
+        latest = latest.max(row.time);
+        let last_sequence = (segment_of(row.sequence) + 1) * SEGMENT_EVENTS;
+        if found.last().is_some_and(|segment| segment.last_sequence == last_sequence) {
+            found.pop();
+        }
+        let chain = Arc::clone(&state.head.point.chain);
+        found.push(StoredSegment { chain, last_sequence, bytes: SEGMENT_BYTES, latest });
+    }
+    found
+}
+
 /// Chains in memory, in the order in which they began, and their heads.
 #[derive(Default)]
 pub(crate) struct MemoryAudit {
@@ -39,6 +64,10 @@ pub(crate) struct MemoryAudit {
     keys: Mutex<BTreeMap<String, StoredPublicKey>>,
     heads: Mutex<BTreeMap<Arc<str>, SignedPoint>>,
     failures: Mutex<VecDeque<Failure>>,
+    /// The size of the volume; `None` if it is unknown.
+    pub(super) volume_bytes: Mutex<Option<u64>>,
+    /// The checkpoints that were stored, in order.
+    pub(super) checkpoints: Mutex<Vec<SignedPoint>>,
     /// The sizes of the stored groups.
     pub(super) groups: Mutex<Vec<usize>>,
 }
@@ -148,6 +177,23 @@ impl AuditStore for MemoryAudit {
         Ok(rows)
     }
 
+    async fn event_block(
+        &self,
+        chain: &str,
+        after: i64,
+        _: StoredHeads,
+    ) -> Result<EventBlock, StoreError> {
+        let mut block = EventBlock::default();
+        for row in &self.events(chain, after, 1000).await? {
+            block.push(row.view());
+        }
+        Ok(block)
+    }
+
+    fn damaged_places(&self) -> Vec<AuditDamage> {
+        Vec::new()
+    }
+
     async fn newest_events(
         &self,
         _: TimeSpan,
@@ -158,11 +204,35 @@ impl AuditStore for MemoryAudit {
     }
 
     async fn prune(&self, checkpoint: &SignedPoint) -> Result<(), StoreError> {
+        self.checkpoints.lock().unwrap().push(checkpoint.clone());
         self.tamper(&checkpoint.point.chain, |state, rows| {
             rows.retain(|row| row.sequence > checkpoint.point.sequence);
             state.checkpoint = Some(checkpoint.clone());
         });
         Ok(())
+    }
+
+    async fn finish_prune(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn segments(&self) -> Result<Vec<StoredSegment>, StoreError> {
+        let chains = self.chains.lock().unwrap();
+        Ok(chains.iter().flat_map(|(state, rows)| complete_segments(state, rows)).collect())
+    }
+
+    async fn space(&self) -> Result<AuditSpace, StoreError> {
+        let chains = self.chains.lock().unwrap();
+        let segments: BTreeSet<_> = chains
+            .iter()
+            .flat_map(|(state, rows)| {
+                let end = [state.head.point.sequence];
+                let numbers = rows.iter().map(|row| row.sequence).chain(end);
+                numbers.map(move |number| (Arc::clone(&state.head.point.chain), segment_of(number)))
+            })
+            .collect();
+        let bytes = SEGMENT_BYTES * u64::try_from(segments.len()).unwrap();
+        Ok(AuditSpace { bytes, volume_bytes: *self.volume_bytes.lock().unwrap() })
     }
 
     async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError> {

@@ -1,45 +1,23 @@
-//! Public keys that outlive key rotation. A signature stays verifiable after its key has left the keyring, because a
-//! later active key has certified the public key.
+//! The public keys that verify the audit trail, loaded from and stored in the store.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::{
-    domain::{AuditSignature, SignedPoint, Statement},
-    ports::{AuditSigner, AuditStore, SignError, StoreError, StoredPublicKey},
+    domain::{
+        AuditSignature, SignedPoint, Statement, StoredPublicKey, TrustedKeys, certificate_message,
+    },
+    ports::{AuditSigner, AuditStore, SignError, StoreError},
 };
 
-/// The prefix of a signed certificate, for domain separation: no other message signed with these keys starts with it.
-const CERTIFICATE_DOMAIN: &[u8] = b"tenant-gateway audit public key v1\0";
-
-/// The trusted public keys, by key id.
+/// The trusted public keys.
 #[derive(Debug, Default)]
-pub(super) struct PublicKeys(BTreeMap<String, Vec<u8>>);
+pub(super) struct PublicKeys(TrustedKeys);
 
 impl PublicKeys {
     /// Returns the keys of the keyring, the keys that these have certified, and so on.
     pub(super) fn load_trusted(signer: &dyn AuditSigner, stored: Vec<StoredPublicKey>) -> Self {
-        let mut trusted = Self(signer.public_keys().into_iter().collect());
-        let mut left = stored;
-        loop {
-            let before = left.len();
-            left.retain(|key| {
-                let good =
-                    !trusted.0.contains_key(&key.key_id) && trusted.is_certified(signer, key);
-                if good {
-                    trusted.0.insert(key.key_id.clone(), key.public_key.clone());
-                }
-                !good
-            });
-            if left.len() == before {
-                return trusted;
-            }
-        }
-    }
-
-    fn is_certified(&self, signer: &dyn AuditSigner, key: &StoredPublicKey) -> bool {
-        let by = &key.certificate;
-        let message = certificate(&key.key_id, &key.public_key, &by.key_id);
-        self.0.get(&*by.key_id).is_some_and(|public| signer.verify(public, &message, &by.bytes))
+        let verify = |key: &[u8], message: &[u8], by: &[u8]| signer.verify(key, message, by);
+        Self(TrustedKeys::new(signer.public_keys(), stored, &verify))
     }
 
     /// Returns whether the signature of `point` is valid.
@@ -51,7 +29,7 @@ impl PublicKeys {
     ) -> bool {
         let AuditSignature { key_id, bytes } = &point.signature;
         let message = point.point.message(statement, key_id);
-        self.0.get(&**key_id).is_some_and(|public| signer.verify(public, &message, bytes))
+        self.0.get(key_id).is_some_and(|public| signer.verify(public, &message, bytes))
     }
 }
 
@@ -66,34 +44,37 @@ pub async fn certify_public_keys(
 ) -> Result<(), StoreError> {
     let active = signer.active_key_id();
     let stored = store.public_keys().await?;
-    let trusted = PublicKeys::load_trusted(signer, stored.clone());
-    for (key_id, public_key) in &trusted.0 {
-        let known =
-            stored.iter().find(|key| key.key_id == *key_id && key.public_key == *public_key);
-        let is_certified = known.is_some_and(|key| {
-            key.certificate.key_id == active && trusted.is_certified(signer, key)
-        });
-        if is_certified {
-            continue;
-        }
-        let bytes = signer
-            .sign(&active, &certificate(key_id, public_key, &active))
-            .map_err(|error: SignError| StoreError::Unavailable(format!("audit: {error}")))?;
-        let key = StoredPublicKey {
-            key_id: key_id.clone(),
-            public_key: public_key.clone(),
-            certificate: AuditSignature { key_id: active.clone(), bytes },
-        };
+    for key in missing_certificates(signer, &active, &stored)? {
         store.store_public_key(&key).await?;
     }
     Ok(())
 }
 
-fn certificate(key_id: &str, public_key: &[u8], by: &str) -> Vec<u8> {
-    let mut message = CERTIFICATE_DOMAIN.to_vec();
-    for field in [key_id.as_bytes(), public_key, by.as_bytes()] {
-        message.extend_from_slice(&(field.len() as u64).to_be_bytes());
-        message.extend_from_slice(field);
+/// Returns the trusted keys that are not stored with a certificate of the active key, with one.
+fn missing_certificates(
+    signer: &dyn AuditSigner,
+    active: &Arc<str>,
+    stored: &[StoredPublicKey],
+) -> Result<Vec<StoredPublicKey>, StoreError> {
+    let verify = |key: &[u8], message: &[u8], by: &[u8]| signer.verify(key, message, by);
+    let trusted = TrustedKeys::new(signer.public_keys(), stored.to_vec(), &verify);
+    let mut missing = Vec::new();
+    for (key_id, public_key) in trusted.all() {
+        let known = stored.iter().find(|key| key.key_id == key_id && key.public_key == public_key);
+        let is_certified = known.is_some_and(|key| {
+            key.certificate.key_id == *active && trusted.is_certified(key, &verify)
+        });
+        if is_certified {
+            continue;
+        }
+        let bytes = signer
+            .sign(active, &certificate_message(key_id, public_key, active))
+            .map_err(|error: SignError| StoreError::Unavailable(format!("audit: {error}")))?;
+        missing.push(StoredPublicKey {
+            key_id: key_id.to_owned(),
+            public_key: public_key.to_vec(),
+            certificate: AuditSignature { key_id: active.clone(), bytes },
+        });
     }
-    message
+    Ok(missing)
 }

@@ -1,3 +1,4 @@
+mod denials;
 mod tampering;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     crypto::SystemRandom,
     domain::{AuditEvent, AuditRecord, Decision, NO_HASH},
-    ports::ManualClock,
+    ports::{Clock as _, ManualClock},
 };
 
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -382,6 +383,7 @@ async fn records_one_event_per_source_and_minute_for_attempts() {
     let attempts = Arc::new(UnauthenticatedAttempts::new(world.clock.clone()));
     let (counter, trail) = (Arc::clone(&attempts), Arc::clone(&world.trail));
     world.tasks.spawn(async move { counter.run(&trail).await });
+    let begin = world.clock.now();
     for _ in 0..1000 {
         attempts.count("192.0.2.1");
     }
@@ -391,10 +393,14 @@ async fn records_one_event_per_source_and_minute_for_attempts() {
     let events = world.store.read("serve-1");
     let told: Vec<_> = events
         .iter()
-        .map(|event| (&*event.record.client_address, &*event.record.reason, event.record.code))
+        .map(|event| (&*event.record.client_address, attempts_of(event), event.record.code))
         .collect();
-    assert_eq!(told, [("192.0.2.1", "1000 attempts", 16), ("192.0.2.2", "1 attempt", 16)]);
-    assert!(events.iter().all(|event| &*event.record.action == "authenticate"));
+    assert_eq!(told, [("192.0.2.1", 1000, 16), ("192.0.2.2", 1, 16)]);
+    for event in &events {
+        assert_eq!((&*event.record.action, &*event.record.reason), ("authenticate", ""));
+        let aggregate = event.record.aggregate.as_deref().unwrap();
+        assert_eq!((aggregate.last_time, aggregate.resource_count), (begin, 0));
+    }
 }
 
 #[tokio::test]
@@ -418,9 +424,10 @@ async fn limits_events_in_a_flood_of_sources_and_keeps_counts_while_the_queue_is
     assert_eq!(events.len(), sources.len());
     assert_eq!(sources.len(), 65, "those with most attempts, and one for all others");
     assert!(sources.contains("source-4000") && sources.contains("others"));
-    let counted: u64 = events
-        .iter()
-        .map(|event| event.record.reason.split_once(' ').unwrap().0.parse::<u64>().unwrap())
-        .sum();
-    assert_eq!(counted, 10_001);
+    assert_eq!(events.iter().map(attempts_of).sum::<u64>(), 10_001);
+}
+
+/// Returns the number of attempts that an event stands for.
+fn attempts_of(event: &AuditEvent) -> u64 {
+    event.record.aggregate.as_deref().unwrap().count
 }

@@ -1,5 +1,6 @@
 //! The trail of a running gateway: accepts events into a bounded queue, from which one writer commits them in groups.
 
+mod denials;
 mod writer;
 
 use std::{
@@ -18,10 +19,11 @@ use tokio::sync::{Notify, watch};
 use self::writer::WriterState;
 use super::{
     AuditCounters,
+    denials::DenialWindows,
     wake::{CommitNotifier, Committed, commit_signal},
 };
 use crate::{
-    domain::{AuditHash, AuditRecord, SignedPoint},
+    domain::{AuditHash, AuditRecord, Decision, SignedPoint},
     ports::{AuditSigner, AuditStore, Clock},
 };
 
@@ -87,6 +89,8 @@ pub struct Trail {
     chain: Arc<str>,
     counters: Arc<AuditCounters>,
     queue: Mutex<Queue>,
+    /// The denials of the last minute. Its lock is taken before that of the queue, and only for denials.
+    denials: Mutex<DenialWindows>,
     /// Wakes the writer.
     work: Notify,
     /// The writer's state, kept here so that nothing is lost when the writer's future is dropped and restarted.
@@ -138,11 +142,34 @@ struct QueuedEvent {
 /// An event that is on its way to the store. It is stored even if this value is dropped.
 #[must_use = "the recorded operation may happen only after the event is committed"]
 pub struct PendingEvent {
-    committed: Option<Committed>,
+    wait: CommitWait,
     timer: Arc<dyn Clock>,
     /// The time until which the caller waits, by the monotonic clock. It counts from the queueing, so that a call with
     /// several events waits no longer than for one.
     deadline: Duration,
+}
+
+/// The commit that a call waits for.
+enum CommitWait {
+    /// No commit.
+    None,
+    /// The commit of the call's own event.
+    OwnEvent(Committed),
+    /// The commit of so many events. A counted denial waits like this, because it has no event of its own.
+    Count { committed: watch::Receiver<u64>, count: u64 },
+}
+
+impl CommitWait {
+    async fn finish(self) -> Result<(), AuditUnavailable> {
+        match self {
+            Self::None => {}
+            Self::OwnEvent(committed) => committed.await,
+            Self::Count { mut committed, count } => {
+                committed.wait_for(|now| *now >= count).await.map_err(|_| AuditUnavailable)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl PendingEvent {
@@ -152,11 +179,13 @@ impl PendingEvent {
     /// # Errors
     /// If it takes longer. The event is still committed later.
     pub async fn committed(self) -> Result<(), AuditUnavailable> {
-        let Some(committed) = self.committed else { return Ok(()) };
+        if let CommitWait::None = self.wait {
+            return Ok(());
+        }
         let left = self.deadline.saturating_sub(self.timer.monotonic());
         tokio::select! {
             biased;
-            () = committed => Ok(()),
+            committed = self.wait.finish() => committed,
             () = self.timer.sleep(left) => Err(AuditUnavailable),
         }
     }
@@ -173,6 +202,7 @@ impl Trail {
             chain,
             counters: Arc::default(),
             queue: Mutex::default(),
+            denials: Mutex::default(),
             work: Notify::new(),
             writing: tokio::sync::Mutex::default(),
             committed: watch::Sender::new(0),
@@ -182,6 +212,12 @@ impl Trail {
             refusing: AtomicBool::new(false),
             stalled: watch::Sender::new(false),
         }
+    }
+
+    /// Returns the name of the chain that this trail writes.
+    #[must_use]
+    pub fn chain(&self) -> &Arc<str> {
+        &self.chain
     }
 
     /// Returns whether a call waits for an event of this class.
@@ -198,7 +234,8 @@ impl Trail {
         if refused { Err(AuditUnavailable) } else { Ok(()) }
     }
 
-    /// Queues an event.
+    /// Queues an event. A denial that follows another one of the same caller, action and error reason within a minute
+    /// is only counted.
     ///
     /// # Errors
     /// At once, if the queue is full or the trail rejects all events.
@@ -207,7 +244,7 @@ impl Trail {
         record: AuditRecord,
         class: EventClass,
     ) -> Result<PendingEvent, AuditUnavailable> {
-        self.enqueue(record, class, self.waits(class))
+        self.accept(record, class, self.waits(class))
     }
 
     /// Queues an event that no caller waits for: its call was already answered, or there is no call.
@@ -219,26 +256,36 @@ impl Trail {
         record: AuditRecord,
         class: EventClass,
     ) -> Result<(), AuditUnavailable> {
-        self.enqueue(record, class, false).map(drop)
+        self.accept(record, class, false).map(drop)
     }
 
-    fn enqueue(
+    fn accept(
         &self,
         record: AuditRecord,
         class: EventClass,
         for_caller: bool,
     ) -> Result<PendingEvent, AuditUnavailable> {
+        if record.decision == Decision::Denied && record.aggregate.is_none() {
+            return self.record_denial(record, class, for_caller);
+        }
+        self.enqueue(record, class, for_caller).map(|(pending, _)| pending)
+    }
+
+    /// Queues an event. Also returns how many events were accepted up to this one: it is committed when so many are.
+    fn enqueue(
+        &self,
+        record: AuditRecord,
+        class: EventClass,
+        for_caller: bool,
+    ) -> Result<(PendingEvent, u64), AuditUnavailable> {
         if self.refuses() {
             return Err(AuditUnavailable);
         }
-        let waits = self.waits(class);
         let (waiter, committed) = for_caller.then(commit_signal).unzip();
         let (time, since) = (self.ports.clock.now(), self.ports.timer.monotonic());
-        let wake = {
+        let (wake, number) = {
             let mut queue = self.queue();
-            let keeps_up = waits && !self.stalled();
-            let capacity = if keeps_up { BURST_CAPACITY } else { QUEUE_CAPACITY };
-            if queue.waiting.len() >= capacity {
+            if queue.waiting.len() >= self.capacity(class) {
                 return Err(AuditUnavailable);
             }
             queue.waiting.push_back(QueuedEvent { record, time, since, waiter });
@@ -247,13 +294,24 @@ impl Trail {
             let newly_urgent = for_caller && !queue.urgent;
             queue.urgent |= for_caller;
             // One wake-up is enough: the writer takes the whole queue.
-            newly_urgent || matches!(queue.waiting.len(), 1 | GROUP_LIMIT)
+            (newly_urgent || matches!(queue.waiting.len(), 1 | GROUP_LIMIT), queue.accepted)
         };
         if wake {
             self.work.notify_one();
         }
+        let wait = committed.map_or(CommitWait::None, CommitWait::OwnEvent);
+        Ok((self.pending(wait, since), number))
+    }
+
+    fn pending(&self, wait: CommitWait, since: Duration) -> PendingEvent {
         let deadline = since.saturating_add(self.rules.max_wait);
-        Ok(PendingEvent { committed, timer: Arc::clone(&self.ports.timer), deadline })
+        PendingEvent { wait, timer: Arc::clone(&self.ports.timer), deadline }
+    }
+
+    /// Returns the most events of this class that may wait.
+    fn capacity(&self, class: EventClass) -> usize {
+        let keeps_up = self.waits(class) && !self.stalled();
+        if keeps_up { BURST_CAPACITY } else { QUEUE_CAPACITY }
     }
 
     /// Queues an event, and waits until it is committed if its class requires that.
@@ -321,7 +379,8 @@ impl Trail {
         self.queue().waiting.len()
     }
 
-    /// Returns the number of accepted events that are not confirmed to be in the store, including those being written.
+    /// Returns the number of accepted events that are not confirmed to be in the store, including those being written
+    /// and those for counted denials.
     #[must_use]
     pub fn unwritten(&self) -> UncommittedEvents {
         let (accepted, for_callers) = {
@@ -331,7 +390,8 @@ impl Trail {
         let all = accepted.saturating_sub(*self.committed.borrow());
         let committed = self.committed_for_callers.load(Ordering::Acquire);
         let unanswered = for_callers.saturating_sub(committed).min(all);
-        UncommittedEvents { answered: all - unanswered, unanswered }
+        let counted = self.denials().unrecorded();
+        UncommittedEvents { answered: all - unanswered + counted, unanswered }
     }
 
     /// Waits until all events accepted so far are in the store. [`Trail::run`] must still run.

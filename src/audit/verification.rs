@@ -1,18 +1,18 @@
 //! Verification that the stored events are unchanged since they were written.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::public_keys::PublicKeys;
 use crate::{
     domain::{
         AuditChainReport, AuditFault, AuditFaultKind, AuditHash, AuditRow, ChainLink, ChainPoint,
-        ChainState, ChainVerifier, Statement,
+        ChainState, ChainVerifier, SignedPoint, Statement,
     },
-    ports::{AuditHeadStore, AuditSigner, AuditStore, StoreError},
+    ports::{AuditHeadStore, AuditSigner, AuditStore, EventBlock, StoreError, StoredHeads},
 };
-
-/// The number of events read at a time.
-const BATCH: u32 = 1000;
 
 /// The most attempts to verify a chain that is pruned or grows meanwhile.
 const MAX_ATTEMPTS: u32 = 5;
@@ -31,6 +31,7 @@ pub struct Verification {
     store: Arc<dyn AuditStore>,
     heads: Arc<dyn AuditHeadStore>,
     signer: Arc<dyn AuditSigner>,
+    checked_heads: StoredHeads,
 }
 
 /// The links of chains to other chains: chain, sequence number, hash. Links to one event may have different hashes.
@@ -44,7 +45,14 @@ impl Verification {
         heads: Arc<dyn AuditHeadStore>,
         signer: Arc<dyn AuditSigner>,
     ) -> Self {
-        Self { store, heads, signer }
+        Self { store, heads, signer, checked_heads: StoredHeads::LastOfFiles }
+    }
+
+    /// Also verifies the signature of the head of every group. By default those of the last head of a chain and of each
+    /// full file are verified, which cover all events before them.
+    #[must_use]
+    pub fn with_all_signatures(self) -> Self {
+        Self { checked_heads: StoredHeads::All, ..self }
     }
 
     /// Returns a report on every chain, in the order in which they began; missing chains come last.
@@ -105,7 +113,7 @@ impl Verification {
             let found = self.verify_once(&state, keys, count).await?;
             let (report, _) = &found;
             match self.store.chain(&chain).await? {
-                Some(now) if !report.intact() && now.checkpoint != state.checkpoint => state = now,
+                Some(now) if !report.intact() && replaces(&now, &state) => state = now,
                 _ => return Ok(found),
             }
         }
@@ -120,30 +128,52 @@ impl Verification {
     ) -> Result<(AuditChainReport, Vec<ChainLink>), StoreError> {
         let signer = &*self.signer;
         let digest = |message: &[u8]| signer.digest(message);
-        let holds = |signed, statement| keys.verifies(signer, signed, statement);
+        let holds = |signed: &SignedPoint, statement| keys.verifies(signer, signed, statement);
         let checkpoint = state.checkpoint.as_ref();
         let trusted = checkpoint.is_some_and(|signed| holds(signed, Statement::Checkpoint));
         let mut verifier = ChainVerifier::new(state.clone(), digest, trusted);
         let head = &state.head.point;
-        let mut after = state.first_sequence().saturating_sub(1);
+        let first = state.first_sequence().saturating_sub(1);
+        let mut next = self.block_after(first, head).await?;
         let mut events = 0;
-        while after < head.sequence {
-            let mut rows = self.store.events(&head.chain, after, BATCH).await?;
-            // A row after this head was appended meanwhile, or was inserted from outside.
-            rows.retain(|row| row.sequence <= head.sequence);
-            let Some(last) = rows.last() else { break };
-            after = last.sequence;
-            events += rows.len() as u64;
-            let intact = rows.iter().all(|row| verifier.feed(row));
+        while let Some(last) = next.last_sequence() {
+            let block = next;
+            let check = async {
+                let mut seen = 0;
+                // A row after this head was appended meanwhile, or was inserted from outside.
+                let rows = block.events().filter(|row| row.sequence <= head.sequence);
+                let intact = rows.inspect(|_| seen += 1).all(|row| verifier.feed_view(row));
+                for signed in block.heads(&head.chain) {
+                    if signed.point.sequence <= head.sequence && !holds(&signed, Statement::Head) {
+                        verifier.reject_head(signed.point.sequence);
+                    }
+                }
+                (seen, intact && verifier.fault().is_none())
+            };
+            // The store reads the next block while this one is verified.
+            let (following, (seen, intact)) = tokio::join!(self.block_after(last, head), check);
+            if seen == 0 {
+                break;
+            }
+            events += seen;
             count(events);
             if !intact {
                 break;
             }
+            next = following?;
         }
         if let Some(row) = self.find_unsigned_event(head).await? {
             verifier.feed(&row);
         }
         Ok(verifier.finish(holds(&state.head, Statement::Head)))
+    }
+
+    /// Returns the next events up to the head; none if `after` is the head.
+    async fn block_after(&self, after: i64, head: &ChainPoint) -> Result<EventBlock, StoreError> {
+        if after >= head.sequence {
+            return Ok(EventBlock::default());
+        }
+        self.store.event_block(&head.chain, after, self.checked_heads).await
     }
 
     /// Returns an event after the head that no later head includes either.
@@ -169,11 +199,15 @@ impl Verification {
         reports: &mut Vec<AuditChainReport>,
     ) -> Result<(), StoreError> {
         let mut before: Option<(Arc<str>, i64)> = None;
+        let mut places: BTreeMap<Arc<str>, usize> =
+            (0..).zip(reports.iter()).map(|(at, report)| (Arc::clone(&report.chain), at)).collect();
         for (chain, sequence, hash) in links {
             let place = (Arc::clone(&chain), sequence);
             // Two later chains link to different hashes of this event: it was rewritten between their starts.
             let contradicted = before.replace(place.clone()).is_some_and(|before| before == place);
-            let Some(report) = reports.iter_mut().find(|report| report.chain == chain) else {
+            let report = places.get(&chain).and_then(|at| reports.get_mut(*at));
+            let Some(report) = report else {
+                places.insert(Arc::clone(&chain), reports.len());
                 let fault = Some(AuditFault { kind: AuditFaultKind::Missing, sequence });
                 let (first_sequence, last_sequence) = (0, 0);
                 reports.push(AuditChainReport { chain, first_sequence, last_sequence, fault });
@@ -198,4 +232,10 @@ impl Verification {
         }
         Ok(())
     }
+}
+
+/// Returns whether a state that was read later explains a fault: the chain was pruned meanwhile, or reading all events
+/// has shown that it ends earlier than its last bytes say.
+fn replaces(now: &ChainState, before: &ChainState) -> bool {
+    now.checkpoint != before.checkpoint || now.head.point.sequence < before.head.point.sequence
 }

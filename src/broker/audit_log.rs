@@ -9,7 +9,7 @@ use super::{
 use crate::{
     access::{Authorized, Gateway, ReadAudit},
     audit::Verification,
-    domain::{ApplicationId, AuditChainReport, AuditEvent, Filter},
+    domain::{ApplicationId, AuditEvent, AuditVerification, Filter},
     ports::{AuditHeadStore, AuditPosition, AuditSigner, AuditStore, ChainedRow, Clock, TimeSpan},
 };
 
@@ -86,21 +86,23 @@ impl AuditLog {
         self.list(query, concerns).await
     }
 
-    /// Verifies all chains. Waits for a verification that already runs. Stops when the caller disconnects.
+    /// Verifies all chains, and names the damaged places of files that were found since the start. Waits for a
+    /// verification that already runs. Stops when the caller disconnects.
     ///
     /// # Errors
     /// If the store does not answer.
     pub async fn verify(
         &self,
         _authorized: &Authorized<ReadAudit, Gateway>,
-    ) -> Result<Vec<AuditChainReport>, BrokerError> {
+    ) -> Result<AuditVerification, BrokerError> {
         let _alone = self.verifying.lock().await;
         let verification = Verification::new(
             Arc::clone(&self.store),
             Arc::clone(&self.heads),
             Arc::clone(&self.signer),
         );
-        Ok(verification.run(|_| ()).await?)
+        let chains = verification.run(|_| ()).await?;
+        Ok(AuditVerification { chains, damages: self.store.damaged_places() })
     }
 
     async fn list(
@@ -126,7 +128,7 @@ impl AuditLog {
             let end = rows.len() < limit;
             budget.record_rows(rows.len());
             for chained in rows {
-                let place = position(&chained);
+                let place = chained.position();
                 if let Some(event) = self.read(&chained)
                     && concerns(&event)
                     && query.filter.matches(&event)
@@ -146,7 +148,7 @@ impl AuditLog {
     }
 
     /// Parses a row. An unreadable row is skipped so that the list still works; verification reports it.
-    fn read(&self, ChainedRow { chain, row }: &ChainedRow) -> Option<AuditEvent> {
+    fn read(&self, ChainedRow { chain, row, .. }: &ChainedRow) -> Option<AuditEvent> {
         let event = AuditEvent::read(chain, row);
         if event.is_err() {
             self.counters.audit_unreadable.increment();
@@ -155,8 +157,4 @@ impl AuditLog {
         }
         event.ok()
     }
-}
-
-fn position(ChainedRow { chain, row }: &ChainedRow) -> AuditPosition {
-    AuditPosition { time: row.time, chain: Arc::clone(chain), sequence: row.sequence }
 }

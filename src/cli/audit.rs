@@ -12,13 +12,20 @@ use super::{CommandError, ConfigOption, output::OutputOption};
 pub(super) enum AuditCommand {
     /// Verify every chain: hashes, order, signatures. It can run while a server runs.
     ///
-    /// Prints one line for each chain, with its first fault. The exit code is 1 if there is a fault.
+    /// Prints one line for each chain, with its first fault, and one for each damaged place of a file. The exit code is
+    /// 1 if there is a fault or a damaged place.
     #[command(after_help = "Example:\n  tenant-gateway audit verify --config gateway.toml")]
     Verify {
         #[command(flatten)]
         config: ConfigOption,
         #[command(flatten)]
         output: OutputOption,
+        /// Verify the signature behind every group of events, not only the last one of each chain and of each file.
+        ///
+        /// The last one covers all events before it, so each changed event is found without this option. It also finds
+        /// a changed signature, and takes much longer.
+        #[arg(long)]
+        all_signatures: bool,
     },
     /// Print every event once, as lines of JSON, from the beginning or from the end of an earlier export.
     ///
@@ -31,7 +38,9 @@ pub(super) enum AuditCommand {
 
 pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, CommandError> {
     match command {
-        AuditCommand::Verify { config, output } => verify::run(&config.load()?, output).await,
+        AuditCommand::Verify { config, output, all_signatures } => {
+            verify::run(&config.load()?, output, all_signatures).await
+        }
         AuditCommand::Export(options) => export::run(&options).await.map(|()| ExitCode::SUCCESS),
     }
 }

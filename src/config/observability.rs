@@ -28,14 +28,20 @@ pub struct Audit {
     /// The longest wait of a call for the store to write its event.
     #[serde(deserialize_with = "value::duration")]
     pub max_wait: Duration,
-    /// The age at which events are deleted; without it, events are kept forever.
+    /// The age at which events are deleted; without it, events are kept as long as there is space.
     #[serde(deserialize_with = "value::some_duration")]
     pub retention: Option<Duration>,
     /// The directory of the audit journal; without it, the directory `audit` beside the store's file.
     pub directory: Option<PathBuf>,
     /// The size of a full segment of the journal, in bytes.
     pub segment_bytes: u64,
+    /// The most bytes of the journal, beyond which its oldest events are deleted; without it, 70 % of the volume.
+    pub max_bytes: Option<u64>,
 }
+
+/// The least number of segments for which there must be space: the one that is written, the one that is prepared, one
+/// that is being compressed, and one with older events.
+const MIN_SEGMENTS: u64 = 4;
 
 /// The least and the largest size of a segment.
 const MIN_SEGMENT_BYTES: u64 = 1024 * 1024;
@@ -113,6 +119,7 @@ impl Default for Audit {
             retention: None,
             directory: None,
             segment_bytes: 64 * 1024 * 1024,
+            max_bytes: None,
         }
     }
 }
@@ -178,6 +185,10 @@ impl Audit {
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
             let message = "must be between 1048576 (1 MiB) and 1073741824 (1 GiB)";
             problems.add("audit.segment_bytes", message);
+        }
+        if self.max_bytes.is_some_and(|max| max / MIN_SEGMENTS < self.segment_bytes) {
+            let message = "must be at least four times audit.segment_bytes; raise it, or reduce audit.segment_bytes";
+            problems.add("audit.max_bytes", message);
         }
     }
 }

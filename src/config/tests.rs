@@ -308,6 +308,8 @@ fn rejects_invalid_values_in_each_section() {
         ("[audit]\nretention = \"0s\"", "audit.retention: must be greater"),
         ("[audit]\ndirectory = \"\"", "audit.directory: must be a path"),
         ("[audit]\nsegment_bytes = 1000", "audit.segment_bytes: must be between 1048576"),
+        ("[audit]\nmax_bytes = 268435455", "audit.max_bytes: must be at least four times"),
+        ("[audit]\nmax_bytes = \"70%\"", "audit.max_bytes: must be a"),
     ] {
         assert_one(&problems_of_section(section), wanted);
     }

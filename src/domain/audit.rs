@@ -7,6 +7,7 @@
 mod encoding;
 mod fields;
 mod text;
+mod trusted_keys;
 mod verifier;
 
 use std::sync::Arc;
@@ -14,7 +15,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use self::{
-    encoding::UnreadableEvent, fields::AUDIT_FIELDS, text::AuditText, verifier::ChainVerifier,
+    encoding::UnreadableEvent,
+    fields::AUDIT_FIELDS,
+    text::AuditText,
+    trusted_keys::{StoredPublicKey, TrustedKeys, certificate_message},
+    verifier::ChainVerifier,
 };
 use super::Reason;
 
@@ -90,9 +95,48 @@ pub struct AuditRecord {
     pub trace_id: AuditText,
     /// The client's address.
     pub client_address: AuditText,
+    /// The HTTP method of a Web API call.
+    pub method: AuditText,
+    /// The path of a Web API call in normal form, without the query. A long path is cut.
+    pub path: AuditText,
+    /// The denials that this event stands for, if it is an aggregated one.
+    pub aggregate: Option<Arc<Aggregate>>,
+}
+
+/// The denials that one event stands for: those of a caller, an action and an error reason in at most a minute. The
+/// first denial of the minute has an event of its own and is not counted here. Unauthenticated attempts of a source
+/// have no such event, so all of them are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    /// The number of denials, at least 1.
+    pub count: u64,
+    /// The time of the last denial.
+    pub last_time: Timestamp,
+    /// Distinct names of resources that were denied, at most [`Aggregate::MAX_RESOURCES`], in the order of their first
+    /// denial.
+    pub resources: Vec<AuditText>,
+    /// The number of distinct resources that were denied. It may be larger than the length of `resources`.
+    pub resource_count: u64,
+}
+
+impl Aggregate {
+    /// The most resources that an aggregated event names.
+    pub const MAX_RESOURCES: usize = 32;
 }
 
 impl AuditRecord {
+    /// Returns the names of the resources of an aggregated event, separated by spaces; for other events the resource.
+    #[must_use]
+    pub fn resources(&self) -> String {
+        match self.aggregate.as_deref().map(|denials| &denials.resources) {
+            Some(names) if !names.is_empty() => {
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                names.join(" ")
+            }
+            _ => (*self.resource).to_owned(),
+        }
+    }
+
     /// Returns the name of the error's reason, known or not; empty if the call succeeded.
     #[must_use]
     pub fn error_reason_name(&self) -> &str {
@@ -119,6 +163,9 @@ impl AuditRecord {
             request_id: AuditText::default(),
             trace_id: AuditText::default(),
             client_address: AuditText::default(),
+            method: AuditText::default(),
+            path: AuditText::default(),
+            aggregate: None,
         }
     }
 }
@@ -165,6 +212,28 @@ pub struct AuditRow {
     pub hash: AuditHash,
     /// The encoded event.
     pub body: Vec<u8>,
+}
+
+impl AuditRow {
+    /// Returns the row without a copy of its body.
+    #[must_use]
+    pub fn view(&self) -> AuditRowView<'_> {
+        let Self { sequence, time, hash, body } = self;
+        AuditRowView { sequence: *sequence, time: *time, hash: *hash, body }
+    }
+}
+
+/// A stored event whose body is borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditRowView<'a> {
+    /// The number under which it is stored.
+    pub sequence: i64,
+    /// The time under which it is stored.
+    pub time: Timestamp,
+    /// The stored hash.
+    pub hash: AuditHash,
+    /// The encoded event.
+    pub body: &'a [u8],
 }
 
 /// A position in a chain: its last event, or the last event that retention removed.
@@ -280,6 +349,34 @@ pub struct AuditChainReport {
     pub last_sequence: i64,
     /// The first fault; `None` if the chain is intact.
     pub fault: Option<AuditFault>,
+}
+
+/// A damaged place of a file in which events are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditDamage {
+    /// The file, relative to the directory of the journal.
+    pub file: String,
+    /// The offset of the first byte that cannot be read as what it should be.
+    pub offset: u64,
+    /// The problem.
+    pub problem: &'static str,
+}
+
+/// The result of verifying all chains.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditVerification {
+    /// One report for each chain.
+    pub chains: Vec<AuditChainReport>,
+    /// The damaged places that were found since the process began.
+    pub damages: Vec<AuditDamage>,
+}
+
+impl AuditVerification {
+    /// Returns whether all chains are intact and no file is damaged.
+    #[must_use]
+    pub fn intact(&self) -> bool {
+        self.damages.is_empty() && self.chains.iter().all(AuditChainReport::intact)
+    }
 }
 
 impl AuditChainReport {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::Gateway,
     broker::{AuditLog, AuditPage, AuditQuery},
-    domain::{AUDIT_FIELDS, ListScope},
+    domain::{AUDIT_FIELDS, AuditDamage, AuditVerification, ListScope},
     ports::AuditPosition,
 };
 
@@ -97,10 +97,17 @@ impl AuditHandler {
         _: pb::VerifyAuditLogRequest,
     ) -> Result<pb::VerifyAuditLogResponse, Failure> {
         let authorized = self.common.authorize(context, Gateway)?;
-        let reports = self.audit_log.verify(&authorized).await?;
-        let chains = reports.iter().map(convert::audit_chain_report).collect();
-        Ok(pb::VerifyAuditLogResponse { chains })
+        let AuditVerification { chains, damages } = self.audit_log.verify(&authorized).await?;
+        Ok(pb::VerifyAuditLogResponse {
+            chains: chains.iter().map(convert::audit_chain_report).collect(),
+            damages: damages.into_iter().map(damage).collect(),
+        })
     }
+}
+
+fn damage(AuditDamage { file, offset, problem }: AuditDamage) -> pb::AuditDamage {
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    pb::AuditDamage { file, offset, problem: problem.to_owned() }
 }
 
 #[tonic::async_trait]

@@ -111,6 +111,7 @@ impl CallContext {
             request_id: Arc::clone(&self.request_id).into(),
             trace_id: self.trace_id.clone(),
             reason: self.notes.reason(),
+            web_api_call: self.notes.web_api_call(),
         }
     }
 

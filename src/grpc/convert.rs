@@ -142,7 +142,11 @@ pub(super) fn audit_event(event: &AuditEvent) -> pb::AuditEvent {
         request_id,
         trace_id,
         client_address,
+        method,
+        path,
+        aggregate,
     } = &event.record;
+    let aggregate = aggregate.as_deref();
     pb::AuditEvent {
         chain: event.chain.to_string(),
         sequence: event.sequence,
@@ -166,6 +170,15 @@ pub(super) fn audit_event(event: &AuditEvent) -> pb::AuditEvent {
         request_id: request_id.to_string(),
         trace_id: trace_id.to_string(),
         client_address: client_address.to_string(),
+        method: method.to_string(),
+        path: path.to_string(),
+        count: aggregate.map_or(1, |denials| i64::try_from(denials.count).unwrap_or(i64::MAX)),
+        last_time: aggregate.map(|denials| timestamp(denials.last_time)),
+        resources: aggregate
+            .map(|denials| denials.resources.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        resource_count: aggregate
+            .map_or(0, |denials| i64::try_from(denials.resource_count).unwrap_or(i64::MAX)),
         previous_hash: event.previous_hash.to_vec(),
         hash: event.hash.to_vec(),
     }

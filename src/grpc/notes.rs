@@ -1,10 +1,10 @@
-//! The notes of a call for its audit events: the decisions, the credential and the caller's reason.
+//! The notes of a call for its audit events: the decisions, the credential, the caller's reason and the Web API call.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::{
     access::{ActionName, PolicyIds, Resource},
-    audit::{AuditedDecision, EventClass},
+    audit::{AuditedDecision, AuditedWebApiCall, EventClass},
     domain::{AuditText, CredentialId, Decision},
 };
 
@@ -13,6 +13,7 @@ use crate::{
 pub(super) struct Notes {
     unwritten: Mutex<UnwrittenNotes>,
     reason: OnceLock<AuditText>,
+    web_api_call: OnceLock<AuditedWebApiCall>,
 }
 
 /// The notes that are not written yet.
@@ -54,6 +55,16 @@ impl Notes {
     /// Sets the reason that the caller gave.
     pub(super) fn set_reason(&self, reason: String) {
         let _ = self.reason.set(reason.into());
+    }
+
+    /// The Web API call that is requested; empty for other calls.
+    pub(super) fn web_api_call(&self) -> AuditedWebApiCall {
+        self.web_api_call.get().cloned().unwrap_or_default()
+    }
+
+    /// Sets the Web API call that is requested.
+    pub(super) fn set_web_api_call(&self, call: AuditedWebApiCall) {
+        let _ = self.web_api_call.set(call);
     }
 
     /// Sets the credential that is issued, used or named.

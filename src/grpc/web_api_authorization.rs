@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{context::CallContext, failure::Failure, handler_dependencies::HandlerDependencies};
 use crate::{
     access::{AuthorizedCall, CallError, RequestedCall},
+    audit::AuditedWebApiCall,
     broker::{ACT_AS, BrokerError, Egress},
     domain::{ActorSelector, TenantName},
 };
@@ -22,6 +23,7 @@ impl HandlerDependencies {
     ) -> Result<AuthorizedCall, Failure> {
         let (caller, tenant) = (context.caller(), &call.target);
         context.set_tenant(tenant);
+        context.notes.set_web_api_call(AuditedWebApiCall::new(call.method.as_str(), &call.path));
         let may_act_as_some_person = self.access.may_act_as_some_person(caller, tenant);
         let actor = egress.resolve_actor(tenant, actor, may_act_as_some_person).await;
         let actor = actor.map_err(|error| match error {

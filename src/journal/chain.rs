@@ -10,14 +10,15 @@ use std::{
 use super::{
     compressed,
     damage::Damage,
-    files,
-    format::{GroupView, Incarnation},
+    files::{self, File},
+    format::Incarnation,
     header::{self, HEADER_BYTES, Header},
     names,
     place::Place,
-    segment::{Block, Extent, GroupReader},
+    segment::{Extent, GroupReader, Visit},
+    segment_end::{self, END_BYTES},
 };
-use crate::domain::{AuditRow, ChainState, SignedPoint};
+use crate::domain::{ChainState, SignedPoint};
 
 /// The most segments of a chain: 4 TiB of 64 MiB.
 const MAX_SEGMENTS: usize = 65_536;
@@ -31,9 +32,9 @@ pub(crate) struct Segment {
     pub(crate) trusted: bool,
     /// The number of the first event of the next segment.
     pub(super) until: Option<i64>,
-    /// The groups; unknown until they are needed.
+    /// The groups, or the last of them; unknown until they are needed.
     extent: Option<Extent>,
-    /// Whether all groups up to `until` are known.
+    /// Whether all groups from the start of the extent up to `until` are known.
     complete: bool,
 }
 
@@ -61,20 +62,12 @@ pub(super) struct SegmentTimes {
     pub(super) earliest: Option<i64>,
 }
 
-/// An event with its place in the list of all events: the latest time of its chain up to it. Within a chain this time
-/// never decreases, so the order of events in a list is also that of their numbers.
-#[derive(Debug, Clone)]
-pub(crate) struct PlacedRow {
-    pub(crate) latest: i64,
-    pub(crate) row: AuditRow,
-}
-
 impl Chain {
     pub(crate) fn new(name: Arc<str>, directory: PathBuf) -> Self {
         Self { name, directory, segments: Vec::new(), checkpoint: None, rejected: None }
     }
 
-    /// Reads what was written since the last call.
+    /// Finds the segments and reads their headers and the checkpoint. Groups are read when they are needed.
     pub(crate) fn refresh(&mut self, place: &Place) -> io::Result<()> {
         let mut names = match place.files.list(&self.directory) {
             Ok(names) => names,
@@ -99,9 +92,6 @@ impl Chain {
         self.drop_strangers(place);
         self.link();
         self.checkpoint = self.read_checkpoint(place)?;
-        if let Some(newest) = self.segments.len().checked_sub(1) {
-            self.load(place, newest)?;
-        }
         Ok(())
     }
 
@@ -113,11 +103,8 @@ impl Chain {
     fn read_segment(&self, place: &Place, first: i64) -> io::Result<Option<Segment>> {
         let path = self.directory.join(names::segment_name(first));
         let mut bytes = [0; HEADER_BYTES];
-        let read = match compressed::open(&*place.files, &path) {
-            Ok(file) => files::read_full(&*file, &mut bytes, 0)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(file) = open(place, &path)? else { return Ok(None) };
+        let read = files::read_full(&*file, &mut bytes, 0)?;
         let Some(header) = Header::decode(bytes.get(..read).unwrap_or_default()) else {
             place.report(&path, 0, "the header of the segment is damaged");
             return Ok(None);
@@ -181,25 +168,59 @@ impl Chain {
         Ok(own)
     }
 
+    /// Reads the header of a segment again, for a verification: the file may have been changed since it was read.
+    pub(super) fn reread_header(&mut self, place: &Place, index: usize) -> io::Result<()> {
+        let Some(first) = self.segments.get(index).map(|segment| segment.header.first) else {
+            return Ok(());
+        };
+        let now = self.read_segment(place, first)?;
+        if let (Some(now), Some(segment)) = (now, self.segments.get_mut(index)) {
+            if now.header.incarnation == segment.header.incarnation {
+                (segment.header, segment.trusted) = (now.header, now.trusted);
+            } else {
+                place.report(&segment.path, 12, "the segment is of another chain of this name");
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all groups of the newest segment.
+    pub(crate) fn load_newest(&mut self, place: &Place) -> io::Result<()> {
+        self.segments.len().checked_sub(1).map_or(Ok(()), |newest| self.load(place, newest))
+    }
+
     /// Reads the groups of a segment that are not known yet.
     pub(super) fn load(&mut self, place: &Place, index: usize) -> io::Result<()> {
-        let Some(segment) = self.segments.get_mut(index) else { return Ok(()) };
+        self.load_while(place, index, &mut |_| ControlFlow::Continue(())).map(drop)
+    }
+
+    /// Reads the groups of a segment that are not known yet, until `visit` breaks. A later call continues there.
+    pub(super) fn load_while(
+        &mut self,
+        place: &Place,
+        index: usize,
+        visit: &mut Visit<'_>,
+    ) -> io::Result<ControlFlow<()>> {
+        let end = ControlFlow::Continue(());
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(end) };
+        if segment.extent.as_ref().is_some_and(|extent| !extent.is_whole()) {
+            (segment.extent, segment.complete) = (None, false);
+        }
         if segment.complete {
-            return Ok(());
+            return Ok(end);
         }
         let Segment { path, header, until, .. } = segment;
-        let file = match compressed::open(&*place.files, path) {
-            Ok(file) => file,
-            // Retention has removed it meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(file) = open(place, path)? else { return Ok(end) };
         let mut reader = GroupReader::new(&*file, header.incarnation);
         let mut extent = segment.extent.take().unwrap_or_else(|| Extent::empty(header));
         let known = extent.damages.len();
-        extent.extend(&mut reader, &self.name, *until)?;
+        let read = extent.extend(&mut reader, &self.name, *until, visit)?;
         for range in extent.damages.iter().skip(known) {
             place.report(path, range.from, "these bytes are not the group that should be here");
+        }
+        if read.is_break() {
+            segment.extent = Some(extent);
+            return Ok(read);
         }
         let (superseded, end) = (extent.superseded, extent.end);
         if until.is_some_and(|until| extent.tail.sequence.saturating_add(1) < until) {
@@ -214,6 +235,36 @@ impl Chain {
             let group = reader.group_at(offset)?.map(|group| group.bytes.to_vec());
             self.check_superseded(place, index, &path, offset, group.as_deref())?;
         }
+        Ok(read)
+    }
+
+    /// Reads the last groups of a segment that are not known yet. Reads all groups if something at the end is unusual.
+    pub(super) fn load_end(&mut self, place: &Place, index: usize) -> io::Result<()> {
+        let Some(segment) = self.segments.get_mut(index) else { return Ok(()) };
+        if segment.extent.as_ref().is_some_and(Extent::is_whole) {
+            return self.load(place, index);
+        }
+        if segment.complete {
+            return Ok(());
+        }
+        let Segment { path, header, until, .. } = segment;
+        let Some(file) = open(place, path)? else { return Ok(()) };
+        let known = match segment.extent.take() {
+            None => segment_end::last_groups(&*file, header, &self.name, *until, END_BYTES)?,
+            Some(mut extent) => {
+                let mut reader = GroupReader::of_news(&*file, header.incarnation);
+                let all: &mut Visit<'_> = &mut |_| ControlFlow::Continue(());
+                let _ = extent.extend(&mut reader, &self.name, *until, all)?;
+                let next = extent.tail.sequence.checked_add(1);
+                let follows = until.is_none_or(|until| Some(until) == next);
+                Some(extent).filter(|extent| follows && extent.damages.is_empty())
+            }
+        };
+        if known.is_none() {
+            return self.load(place, index);
+        }
+        segment.complete = segment.until.is_some();
+        segment.extent = known;
         Ok(())
     }
 
@@ -227,7 +278,7 @@ impl Chain {
         group: Option<&[u8]>,
     ) -> io::Result<()> {
         let Some(next) = self.segments.get(index + 1) else { return Ok(()) };
-        let Ok(file) = compressed::open(&*place.files, &next.path) else { return Ok(()) };
+        let Ok(Some(file)) = open(place, &next.path) else { return Ok(()) };
         let mut reader = GroupReader::new(&*file, next.header.incarnation);
         let other = reader.group_at(HEADER_BYTES as u64)?;
         if let (Some(group), Some(other)) = (group, other)
@@ -238,13 +289,12 @@ impl Chain {
         Ok(())
     }
 
-    /// Returns the newest segment that has a group, after its groups were read.
-    fn newest_with_groups(&mut self, place: &Place) -> io::Result<Option<&Extent>> {
+    /// Returns the newest segment that has a group, after its last groups were read.
+    pub(super) fn newest_with_groups(&mut self, place: &Place) -> io::Result<Option<usize>> {
         for index in (0..self.segments.len()).rev() {
-            self.load(place, index)?;
-            let filled = |extent: &Extent| extent.head.is_some();
-            if self.extent(index).is_some_and(filled) {
-                return Ok(self.extent(index));
+            self.load_end(place, index)?;
+            if self.extent(index).is_some_and(|extent| extent.head.is_some()) {
+                return Ok(Some(index));
             }
         }
         Ok(None)
@@ -270,7 +320,24 @@ impl Chain {
         })
     }
 
-    /// Returns the newest segment, with its groups.
+    /// Returns the index of the segment in which the event after number `after` is, or would be.
+    pub(super) fn segment_behind(&self, after: i64) -> usize {
+        let next = after.saturating_add(1);
+        let following = self.segments.partition_point(|segment| segment.header.first <= next);
+        following.saturating_sub(1)
+    }
+
+    /// Opens a segment for reading; `None` if it is gone.
+    pub(super) fn open_segment(
+        &self,
+        place: &Place,
+        index: usize,
+    ) -> io::Result<Option<(&Segment, Box<dyn File>)>> {
+        let Some(segment) = self.segments.get(index) else { return Ok(None) };
+        Ok(open(place, &segment.path)?.map(|file| (segment, file)))
+    }
+
+    /// Returns the newest segment, with its groups, after [`Self::load_newest`].
     pub(crate) fn newest(&self) -> Option<(&Segment, &Extent)> {
         self.segments.last().and_then(|segment| Some((segment, segment.extent.as_ref()?)))
     }
@@ -300,88 +367,18 @@ impl Chain {
         self.segments.first().map_or(i64::MAX, |segment| segment.header.begun)
     }
 
-    /// Returns the state, if the chain has a group.
+    /// Returns the state, if the chain has a group. The head may have been read from the end of a file, without the
+    /// groups before it.
     pub(crate) fn state(&mut self, place: &Place) -> io::Result<Option<ChainState>> {
-        let head = self.newest_with_groups(place)?.and_then(|extent| extent.head.clone());
+        let newest = self.newest_with_groups(place)?.and_then(|index| self.extent(index));
+        let head = newest.and_then(|extent| extent.head.clone());
         let checkpoint = self.checkpoint.clone();
         Ok(head.map(|head| ChainState { head, checkpoint }))
-    }
-
-    /// Returns the latest time of all events; `None` if there are none.
-    pub(crate) fn latest(&mut self, place: &Place) -> io::Result<Option<i64>> {
-        Ok(self.newest_with_groups(place)?.map(|extent| extent.tail.latest))
     }
 
     /// Returns the number of the event before the first one that may be read.
     pub(super) fn floor(&self) -> i64 {
         self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.point.sequence)
-    }
-
-    /// Returns up to `limit` events after number `after`, in order.
-    pub(crate) fn rows(
-        &mut self,
-        place: &Place,
-        after: i64,
-        limit: usize,
-    ) -> io::Result<Vec<PlacedRow>> {
-        let after = after.max(self.floor());
-        let mut rows: Vec<PlacedRow> = Vec::new();
-        let following = self
-            .segments
-            .partition_point(|segment| segment.header.first <= after.saturating_add(1));
-        for index in following.saturating_sub(1)..self.segments.len() {
-            self.load(place, index)?;
-            let Some(extent) = self.extent(index) else { continue };
-            let blocks =
-                extent.blocks.partition_point(|block| block.first <= after.saturating_add(1));
-            for block in extent.blocks.iter().skip(blocks.saturating_sub(1)) {
-                self.read_block(place, index, block, |row| {
-                    if row.row.sequence > after {
-                        rows.push(row);
-                    }
-                    if rows.len() >= limit {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                })?;
-                if rows.len() >= limit {
-                    return Ok(rows);
-                }
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Calls `take` with the events of a block, until it breaks.
-    pub(super) fn read_block(
-        &self,
-        place: &Place,
-        index: usize,
-        block: &Block,
-        mut take: impl FnMut(PlacedRow) -> ControlFlow<()>,
-    ) -> io::Result<()> {
-        let Some(segment) = self.segments.get(index) else { return Ok(()) };
-        let file = match compressed::open(&*place.files, &segment.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut reader = GroupReader::of_block(&*file, segment.header.incarnation, block);
-        let (mut offset, mut latest, mut first) = (block.from, block.latest_before, block.first);
-        while offset < block.to {
-            let group = reader.group_at(offset)?.filter(|group| group.first >= first);
-            let Some(group) = group else {
-                place.report(&segment.path, offset, "the group was changed after it was read");
-                return Ok(());
-            };
-            if take_rows(&group, &mut latest, &mut take).is_break() {
-                return Ok(());
-            }
-            first = group.last.saturating_add(1);
-            offset += group.bytes.len() as u64;
-        }
-        Ok(())
     }
 }
 
@@ -390,14 +387,11 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn take_rows(
-    group: &GroupView<'_>,
-    latest: &mut i64,
-    take: &mut impl FnMut(PlacedRow) -> ControlFlow<()>,
-) -> ControlFlow<()> {
-    for row in group.rows() {
-        *latest = (*latest).max(row.time.as_microsecond());
-        take(PlacedRow { latest: *latest, row })?;
+/// Opens a segment for reading. Returns `None` if retention has removed it meanwhile.
+fn open(place: &Place, path: &Path) -> io::Result<Option<Box<dyn File>>> {
+    match compressed::open(&*place.files, path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    ControlFlow::Continue(())
 }

@@ -62,6 +62,12 @@ pub(crate) trait Files: Send + Sync {
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Returns the length of the file at a path.
+    fn length(&self, path: &Path) -> io::Result<u64>;
+
+    /// Returns the size of the volume with this directory, free or not.
+    fn volume_bytes(&self, directory: &Path) -> io::Result<u64>;
+
     /// Returns the names in a directory, in any order. Names that are not UTF-8 are left out.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
 

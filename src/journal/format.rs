@@ -11,7 +11,7 @@ use super::{
     segment::Tail,
 };
 use crate::{
-    domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, SignedPoint},
+    domain::{AuditHash, AuditRow, AuditRowView, AuditSignature, ChainPoint, SignedPoint},
     ports::AuditGroup,
 };
 
@@ -27,11 +27,11 @@ pub(super) const MAX_SIGNATURE_BYTES: usize = 128;
 
 /// The first and the last bytes of a group. No byte of them is zero, so a group ends where the zeros begin.
 pub(crate) const GROUP_MAGIC: [u8; 4] = *b"AGRP";
-const GROUP_END: [u8; 4] = *b"PRGA";
+pub(super) const GROUP_END: [u8; 4] = *b"PRGA";
 
 /// The bytes of a group before its events, of the end of a group, and of an event without its body.
 const GROUP_PRELUDE: usize = 24;
-const GROUP_TRAILER: usize = 8;
+pub(super) const GROUP_TRAILER: usize = 8;
 const EVENT_PRELUDE: usize = 44;
 /// The first byte that a group's checksum covers.
 const CHECKED_FROM: usize = 12;
@@ -198,10 +198,18 @@ impl<'a> GroupView<'a> {
 
     /// Returns the events.
     pub(crate) fn rows(&self) -> impl Iterator<Item = AuditRow> + use<'a> {
+        self.views().map(|row| {
+            let AuditRowView { sequence, time, hash, body } = row;
+            AuditRow { sequence, time, hash, body: body.to_vec() }
+        })
+    }
+
+    /// Returns the events without copies of their bodies.
+    pub(crate) fn views(&self) -> impl Iterator<Item = AuditRowView<'a>> + use<'a> {
         let mut input = Input(self.bytes.get(GROUP_PRELUDE..).unwrap_or_default());
         (self.first..=self.last).map_while(move |sequence| {
             let EventView { time, hash, body } = input.event()?;
-            Some(AuditRow { sequence, time, hash, body: body.to_vec() })
+            Some(AuditRowView { sequence, time, hash, body })
         })
     }
 
@@ -223,6 +231,20 @@ impl<'a> GroupView<'a> {
                 key_id: self.key_id.into(),
                 bytes: self.signature.to_vec(),
             },
+        }
+    }
+
+    /// Makes `head` the signed head after this group, in the memory of the former one.
+    pub(crate) fn put_head(&self, chain: &Arc<str>, head: &mut Option<SignedPoint>) {
+        match head {
+            Some(SignedPoint { point, signature }) if *signature.key_id == *self.key_id => {
+                point.sequence = self.last;
+                point.hash = self.last_hash;
+                point.time = self.last_time;
+                signature.bytes.clear();
+                signature.bytes.extend_from_slice(self.signature);
+            }
+            _ => *head = Some(self.head(chain)),
         }
     }
 

@@ -1,12 +1,9 @@
-//! The file of public keys, and the keys that verify the headers of segments.
+//! The file of public keys.
 
 use std::{collections::BTreeMap, io};
 
 use super::{files, files::Files, format::MAX_KEY_ID_BYTES, input::Input, names};
-use crate::{
-    domain::AuditSignature,
-    ports::{AuditSigner, StoredPublicKey},
-};
+use crate::domain::{AuditSignature, StoredPublicKey};
 
 const MAGIC: [u8; 8] = *b"TGAUDPK\n";
 const VERSION: u32 = 1;
@@ -14,9 +11,6 @@ const VERSION: u32 = 1;
 const MAX_KEYS: usize = 1024;
 const MAX_BYTES: usize = 255;
 const MAX_FILE_BYTES: usize = 20 + MAX_KEYS * 4 * (1 + MAX_BYTES);
-
-/// The prefix of a signed certificate, as in `audit::public_keys`.
-const CERTIFICATE_DOMAIN: &[u8] = b"tenant-gateway audit public key v1\0";
 
 /// Encodes the file. Returns `None` if there are too many keys or one is too long.
 pub(crate) fn encode(keys: &BTreeMap<String, StoredPublicKey>) -> Option<Vec<u8>> {
@@ -73,52 +67,4 @@ pub(crate) fn read(
         let what = format!("{}: not a valid file of public keys", path.display());
         io::Error::new(io::ErrorKind::InvalidData, what)
     })
-}
-
-/// The public keys whose signatures are valid: those of the keyring, and those that these have certified.
-#[derive(Debug, Default)]
-pub(crate) struct TrustedKeys(BTreeMap<String, Vec<u8>>);
-
-impl TrustedKeys {
-    pub(crate) fn new(
-        signer: &dyn AuditSigner,
-        stored: &BTreeMap<String, StoredPublicKey>,
-    ) -> Self {
-        let mut trusted = Self(signer.public_keys().into_iter().collect());
-        loop {
-            let before = trusted.0.len();
-            for (id, key) in stored {
-                let by = &key.certificate;
-                let message = certificate(id, &key.public_key, &by.key_id);
-                if !trusted.0.contains_key(id)
-                    && trusted.verifies(signer, &by.key_id, &message, &by.bytes)
-                {
-                    trusted.0.insert(id.clone(), key.public_key.clone());
-                }
-            }
-            if trusted.0.len() == before {
-                return trusted;
-            }
-        }
-    }
-
-    /// Returns whether a trusted key has signed the message.
-    pub(crate) fn verifies(
-        &self,
-        signer: &dyn AuditSigner,
-        key_id: &str,
-        message: &[u8],
-        signature: &[u8],
-    ) -> bool {
-        self.0.get(key_id).is_some_and(|public| signer.verify(public, message, signature))
-    }
-}
-
-fn certificate(key_id: &str, public_key: &[u8], by: &str) -> Vec<u8> {
-    let mut message = CERTIFICATE_DOMAIN.to_vec();
-    for field in [key_id.as_bytes(), public_key, by.as_bytes()] {
-        message.extend_from_slice(&(field.len() as u64).to_be_bytes());
-        message.extend_from_slice(field);
-    }
-    message
 }

@@ -10,6 +10,8 @@ pub(crate) const PRUNE_LOCK: &str = "prune.lock";
 pub(crate) const NEXT_SEGMENT: &str = "next.new";
 /// The checkpoint of a chain.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// The space that is freed when the volume is full. The name is no chain's.
+pub(crate) const RESERVE: &str = "space.reserve";
 /// The lock of the server that uses the directory.
 pub(crate) const SERVER_LOCK: &str = "server.lock";
 /// The public keys, and the lock for replacing them.

@@ -1,7 +1,6 @@
 //! The directory of a journal, shared by readers and writers.
 
 use std::{
-    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -11,10 +10,13 @@ use super::{
     damage::{Damage, DamageLog},
     files::Files,
     header::Header,
-    keys::{self, TrustedKeys},
+    keys,
     watched::WatchedFiles,
 };
-use crate::ports::{AuditSigner, StoreError};
+use crate::{
+    domain::{AuditDamage, StoredPublicKey, TrustedKeys},
+    ports::{AuditSigner, StoreError},
+};
 
 /// The directory of a journal, and what is needed to read it.
 pub(crate) struct Place {
@@ -32,7 +34,7 @@ impl Place {
         directory: PathBuf,
         signer: Arc<dyn AuditSigner>,
     ) -> Self {
-        let trusted = Mutex::new(Arc::new(TrustedKeys::new(&*signer, &BTreeMap::new())));
+        let trusted = Mutex::new(Arc::new(trusted_keys(&*signer, Vec::new())));
         Self {
             files,
             directory,
@@ -56,14 +58,33 @@ impl Place {
     pub(super) fn verifies(&self, header: &Header) -> io::Result<bool> {
         let Ok(message) = header.message() else { return Ok(false) };
         let by = &header.signature;
+        let verifies = |keys: &TrustedKeys| {
+            let public = keys.get(&by.key_id);
+            public.is_some_and(|public| self.signer.verify(public, &message, &by.bytes))
+        };
         let known = Arc::clone(&*self.trusted.lock().unwrap_or_else(PoisonError::into_inner));
-        if known.verifies(&*self.signer, &by.key_id, &message, &by.bytes) {
+        if verifies(&known) {
             return Ok(true);
         }
         let stored = keys::read(&*self.files, &self.directory)?;
-        let known = Arc::new(TrustedKeys::new(&*self.signer, &stored));
-        let valid = known.verifies(&*self.signer, &by.key_id, &message, &by.bytes);
+        let known = Arc::new(trusted_keys(&*self.signer, stored.into_values().collect()));
+        let valid = verifies(&known);
         *self.trusted.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(valid)
     }
+
+    /// Returns the damaged places that were found, with files relative to the directory.
+    pub(super) fn damaged_places(&self) -> Vec<AuditDamage> {
+        let relative = |Damage { file, offset, problem }: Damage| {
+            let file = file.strip_prefix(&self.directory).unwrap_or(&file);
+            AuditDamage { file: file.display().to_string(), offset, problem }
+        };
+        self.damages.found().into_iter().map(relative).collect()
+    }
+}
+
+/// Returns the keys of the keyring, and the stored keys that they have certified.
+fn trusted_keys(signer: &dyn AuditSigner, stored: Vec<StoredPublicKey>) -> TrustedKeys {
+    let verify = |key: &[u8], message: &[u8], by: &[u8]| signer.verify(key, message, by);
+    TrustedKeys::new(signer.public_keys(), stored, &verify)
 }

@@ -1,6 +1,6 @@
 //! Reading the groups of one segment, whatever its bytes are.
 
-use std::{io, sync::Arc};
+use std::{io, ops::ControlFlow, sync::Arc};
 
 use super::{
     files::{File, read_full},
@@ -11,6 +11,8 @@ use crate::domain::{AuditHash, SignedPoint};
 
 /// The bytes that are read at a time.
 const WINDOW_BYTES: usize = 256 * 1024;
+/// The bytes that are read at a time to look for new groups.
+const NEWS_BYTES: usize = 16 * 1024;
 /// The bytes of groups between two marks. A read of a few events reads so many bytes.
 const BLOCK_BYTES: u64 = 64 * 1024;
 /// The most damaged places of a segment that are skipped. Behind them nothing is read.
@@ -41,6 +43,11 @@ pub(crate) enum Rest {
 impl<'a> GroupReader<'a> {
     pub(crate) fn new(file: &'a dyn File, incarnation: Incarnation) -> Self {
         Self { file, incarnation, window: Vec::new(), window_bytes: WINDOW_BYTES, start: 0 }
+    }
+
+    /// Creates a reader of the few groups that were added since the last read.
+    pub(crate) fn of_news(file: &'a dyn File, incarnation: Incarnation) -> Self {
+        Self { window_bytes: NEWS_BYTES, ..Self::new(file, incarnation) }
     }
 
     /// Creates a reader of so many bytes.
@@ -78,7 +85,7 @@ impl<'a> GroupReader<'a> {
             return Ok(None);
         };
         // A length that the file does not have must not allocate memory.
-        if offset + length as u64 > self.file.length()? {
+        if length > self.window_bytes && offset + length as u64 > self.file.length()? {
             return Ok(None);
         }
         let incarnation = self.incarnation;
@@ -91,7 +98,7 @@ impl<'a> GroupReader<'a> {
         let mut offset = from;
         loop {
             let chunk = self.bytes(offset, WINDOW_BYTES)?;
-            if chunk.iter().any(|byte| *byte != 0) {
+            if !is_zero(chunk) {
                 rest = Rest::Torn;
             }
             let ends = chunk.len() < GROUP_MAGIC.len();
@@ -118,6 +125,11 @@ impl<'a> GroupReader<'a> {
     fn candidate_length(&mut self, offset: u64) -> io::Result<usize> {
         Ok(group_length(self.bytes(offset, MIN_GROUP_BYTES)?).unwrap_or(0))
     }
+}
+
+/// Returns whether all bytes are zero. Reads pieces without a branch for each byte.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(4096).all(|piece| piece.iter().fold(0_u8, |all, byte| all | *byte) == 0)
 }
 
 fn find_magic(bytes: &[u8]) -> Option<usize> {
@@ -153,9 +165,14 @@ pub(crate) struct DamagedRange {
     pub(crate) to: u64,
 }
 
-/// The valid groups of a segment.
+/// Gets each group before it is added to an extent. If it breaks, the group is not added, and the reading stops.
+pub(crate) type Visit<'a> = dyn FnMut(&GroupView<'_>) -> ControlFlow<()> + 'a;
+
+/// The valid groups of a segment: all of them, or only the last ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
+    /// The offset behind the header, or that of the first known group if only the last ones are known.
+    pub(crate) start: u64,
     pub(crate) blocks: Vec<Block>,
     /// The offset behind the last valid group.
     pub(crate) end: u64,
@@ -174,7 +191,7 @@ pub(crate) struct Extent {
     pub(crate) torn: bool,
     /// The offset of the first group that the next segment supersedes.
     pub(crate) superseded: Option<u64>,
-    scanned: bool,
+    pub(super) scanned: bool,
 }
 
 impl Extent {
@@ -183,6 +200,7 @@ impl Extent {
         let Header { first, follows: hash, latest, .. } = *header;
         let tail = Tail { sequence: first - 1, hash, latest };
         Self {
+            start: HEADER_BYTES as u64,
             blocks: Vec::new(),
             end: HEADER_BYTES as u64,
             tail,
@@ -197,14 +215,29 @@ impl Extent {
         }
     }
 
-    /// Adds the groups behind the end, up to the event `until`, with which the next segment begins.
+    /// Returns the extent of a segment of which only the groups from this offset on will be added. The times of the
+    /// groups before it are not known, so they may be anything.
+    pub(super) fn from_offset(header: &Header, start: u64) -> Self {
+        let empty = Self::empty(header);
+        let tail = Tail { latest: i64::MAX, ..empty.tail };
+        Self { start, end: start, last_group: start, tail, before_last: tail, ..empty }
+    }
+
+    /// Returns whether all groups up to the end are known.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.start == HEADER_BYTES as u64
+    }
+
+    /// Adds the groups behind the end, up to the event `until`, with which the next segment begins. Stops before the
+    /// group at which `visit` breaks; a later call continues there.
     pub(crate) fn extend(
         &mut self,
         reader: &mut GroupReader<'_>,
         chain: &Arc<str>,
         until: Option<i64>,
-    ) -> io::Result<()> {
-        let mut resumed = false;
+        visit: &mut Visit<'_>,
+    ) -> io::Result<ControlFlow<()>> {
+        let mut resumed = self.damages.last().is_some_and(|range| range.to == self.end);
         while self.damages.len() < MAX_DAMAGES {
             let (end, last) = (self.end, self.tail.sequence);
             let group = reader.group_at(end)?.filter(|group| group.first > last);
@@ -212,7 +245,10 @@ impl Extent {
                 if until.is_some_and(|until| group.first >= until) {
                     self.superseded = Some(end);
                     self.scanned = true;
-                    return Ok(());
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if visit(&group).is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
                 self.add(&group, chain, resumed);
                 (resumed, self.torn) = (false, false);
@@ -221,7 +257,7 @@ impl Extent {
             // Reads all zeros behind the end once. Later calls read only the next four bytes.
             let zeros = self.scanned && reader.bytes(end, GROUP_MAGIC.len())? == [0; 4];
             if zeros {
-                return Ok(());
+                return Ok(ControlFlow::Continue(()));
             }
             let rest = reader.search(end, last)?;
             self.scanned = true;
@@ -239,15 +275,15 @@ impl Extent {
                 }
                 Rest::Torn | Rest::Zeros => {
                     self.torn = rest == Rest::Torn;
-                    return Ok(());
+                    return Ok(ControlFlow::Continue(()));
                 }
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Adds the group at the end. `apart` says that it does not follow the former one directly.
-    fn add(&mut self, group: &GroupView<'_>, chain: &Arc<str>, apart: bool) {
+    pub(super) fn add(&mut self, group: &GroupView<'_>, chain: &Arc<str>, apart: bool) {
         let to = self.end + group.bytes.len() as u64;
         match self.blocks.last_mut() {
             Some(block) if !apart && self.end - block.from < BLOCK_BYTES => {
@@ -266,7 +302,7 @@ impl Extent {
         self.end = to;
         self.before_last = self.tail;
         self.tail = group.tail(self.tail.latest);
-        self.head = Some(group.head(chain));
+        group.put_head(chain, &mut self.head);
         self.earliest = self.earliest.min(group.earliest);
     }
 }

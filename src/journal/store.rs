@@ -12,9 +12,10 @@ use super::{
     names, place::Place,
 };
 use crate::{
-    domain::{AuditRow, ChainState, SignedPoint},
+    domain::{AuditDamage, AuditRow, ChainState, SignedPoint, StoredPublicKey},
     ports::{
-        AuditGroup, AuditPosition, AuditStore, ChainedRow, StoreError, StoredPublicKey, TimeSpan,
+        AuditGroup, AuditPosition, AuditSpace, AuditStore, ChainedRow, EventBlock, StoreError,
+        StoredHeads, StoredSegment, TimeSpan,
     },
 };
 
@@ -54,8 +55,22 @@ impl AuditStore for Journal {
     ) -> Result<Vec<AuditRow>, StoreError> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let rows = self.read_chain(chain, move |place, chain| chain.rows(place, after, limit));
-        let rows = rows.await?.unwrap_or_default();
-        Ok(rows.into_iter().map(|placed| placed.row).collect())
+        Ok(rows.await?.unwrap_or_default())
+    }
+
+    async fn event_block(
+        &self,
+        chain: &str,
+        after: i64,
+        heads: StoredHeads,
+    ) -> Result<EventBlock, StoreError> {
+        let block =
+            self.read_chain(chain, move |place, chain| chain.event_block(place, after, heads));
+        Ok(block.await?.unwrap_or_default())
+    }
+
+    fn damaged_places(&self) -> Vec<AuditDamage> {
+        self.0.place.damaged_places()
     }
 
     async fn newest_events(
@@ -79,6 +94,20 @@ impl AuditStore for Journal {
             maintenance::prune(place, chain, sequence, &encoded)
         });
         if pruned.await?.unwrap_or_default() { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    async fn finish_prune(&self, chain: &str) -> Result<(), StoreError> {
+        let pruned =
+            self.read_chain(chain, |place, chain| maintenance::finish_prune(place, chain, false));
+        pruned.await.map(drop)
+    }
+
+    async fn segments(&self) -> Result<Vec<StoredSegment>, StoreError> {
+        self.read(maintenance::segments).await
+    }
+
+    async fn space(&self) -> Result<AuditSpace, StoreError> {
+        self.read(|journal| maintenance::space(&journal.place)).await
     }
 
     async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError> {

@@ -1,9 +1,13 @@
 //! Tests of the journal as a whole, and what they share.
 
+mod blocks;
+mod checkpoints;
 mod contract;
+mod ends;
 mod faults;
 mod listing;
 mod promises;
+mod pruning;
 mod reading;
 mod stranger;
 mod tampering;

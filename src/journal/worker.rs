@@ -24,6 +24,7 @@ type Reply = oneshot::Sender<Result<(), WriteError>>;
 
 enum Job {
     Append { chain: Arc<str>, group: EncodedGroup, reply: Reply },
+    Prepare { chain: Arc<str>, reply: Reply },
     Close { reply: Reply },
 }
 
@@ -42,6 +43,7 @@ impl Worker {
                 // A caller that no longer waits is not told.
                 let _ = match job {
                     Job::Append { chain, group, reply } => reply.send(chains.append(&chain, group)),
+                    Job::Prepare { chain, reply } => reply.send(chains.prepare(&chain)),
                     Job::Close { reply } => {
                         chains.close();
                         reply.send(Ok(()))
@@ -60,6 +62,11 @@ impl Worker {
         group: EncodedGroup,
     ) -> Result<(), StoreError> {
         self.run(|reply| Job::Append { chain, group, reply }).await
+    }
+
+    /// Prepares the first segment of a chain.
+    pub(crate) async fn prepare(&self, chain: Arc<str>) -> Result<(), StoreError> {
+        self.run(|reply| Job::Prepare { chain, reply }).await
     }
 
     /// Closes all chains. A later group opens its chain again.
@@ -92,6 +99,15 @@ impl Writers {
         place.check_files().map_err(WriteError::Lost)?;
         self.writer(chain)?.append(group)?;
         place.check_files().map_err(|lost| WriteError::Unknown(io::Error::other(lost.to_string())))
+    }
+
+    /// Opens a chain and prepares its first segment. Does nothing if other processes write it.
+    fn prepare(&mut self, chain: &Arc<str>) -> Result<(), WriteError> {
+        if self.shared {
+            return Ok(());
+        }
+        self.opening.place.check_files().map_err(WriteError::Lost)?;
+        self.writer(chain)?.prepare().map_err(WriteError::from)
     }
 
     fn writer(&mut self, chain: &Arc<str>) -> Result<&mut ChainWriter, WriteError> {

@@ -67,6 +67,15 @@ struct ActiveSegment {
 }
 
 impl ChainWriter {
+    /// Prepares the first segment of a chain without events, so that the first group does not wait for it.
+    pub(crate) fn prepare(&mut self) -> io::Result<()> {
+        if self.segment.is_some() {
+            return Ok(());
+        }
+        let files = &self.place.files;
+        self.spare.prepare_now(files, &self.chain.directory, self.next_bytes)
+    }
+
     /// Stores a group, if it follows the last one. A stored group is accepted again.
     pub(crate) fn append(&mut self, mut group: EncodedGroup) -> Result<(), WriteError> {
         if let Some(unconfirmed) = self.unconfirmed.take() {
@@ -91,7 +100,7 @@ impl ChainWriter {
         let count = usize::try_from(view.last - view.first).unwrap_or(usize::MAX).saturating_add(1);
         let stored = self.chain.rows(&self.place, view.first.saturating_sub(1), count)?;
         let same = stored.len() == count
-            && view.rows().zip(&stored).all(|(row, placed)| row == placed.row);
+            && view.views().zip(&stored).all(|(row, stored)| row == stored.view());
         if same { Ok(()) } else { Err(WriteError::Conflict) }
     }
 

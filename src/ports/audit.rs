@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{SignError, StoreError};
-use crate::domain::{AuditHash, AuditRow, AuditSignature, ChainState, SignedPoint};
+use crate::domain::{
+    AuditDamage, AuditHash, AuditRow, AuditRowView, AuditSignature, ChainPoint, ChainState,
+    SignedPoint, StoredPublicKey,
+};
 
 /// Events that are committed together, with the resulting chain head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +28,11 @@ impl AuditGroup {
     }
 }
 
-/// A position in the list of all events, newest first. Events are ordered by time, chain and sequence number.
+/// A position in the list of all events, newest first. Events are ordered by [`ChainedRow::order_time`], chain and
+/// sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPosition {
-    /// The event's time.
+    /// The time that decides the event's place in the list.
     pub time: Timestamp,
     /// The event's chain.
     pub chain: Arc<str>,
@@ -58,17 +62,119 @@ pub struct ChainedRow {
     pub chain: Arc<str>,
     /// The row.
     pub row: AuditRow,
+    /// The time that decides the event's place in the list. It is the event's own time, unless the clock was set back
+    /// while the chain was written: within a chain the order is that of the numbers.
+    pub order_time: Timestamp,
 }
 
-/// A stored public key. It verifies old signatures after the private key has left the keyring.
+impl ChainedRow {
+    /// Returns the event's position in the list.
+    #[must_use]
+    pub fn position(&self) -> AuditPosition {
+        AuditPosition {
+            time: self.order_time,
+            chain: Arc::clone(&self.chain),
+            sequence: self.row.sequence,
+        }
+    }
+}
+
+/// The signed heads that [`AuditStore::event_block`] returns with the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredHeads {
+    /// The last head of each file that the store has filled.
+    LastOfFiles,
+    /// The head of each group.
+    All,
+}
+
+/// Successive events of a chain with the signed heads among them, unverified. The bodies are in one buffer, so that a
+/// verification allocates nothing for an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventBlock {
+    bodies: Vec<u8>,
+    events: Vec<BlockEvent>,
+    /// The signatures of heads, each with the index of the head's event.
+    heads: Vec<(usize, AuditSignature)>,
+}
+
+/// An event of a block. Its body ends at `end`, and begins where the one before ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BlockEvent {
+    sequence: i64,
+    time: Timestamp,
+    hash: AuditHash,
+    end: usize,
+}
+
+impl EventBlock {
+    /// Adds an event.
+    pub fn push(&mut self, row: AuditRowView<'_>) {
+        let AuditRowView { sequence, time, hash, body } = row;
+        self.bodies.extend_from_slice(body);
+        self.events.push(BlockEvent { sequence, time, hash, end: self.bodies.len() });
+    }
+
+    /// Adds the signature of the head after the last event. Does nothing if there is no event.
+    pub fn push_head(&mut self, signature: AuditSignature) {
+        if let Some(last) = self.events.len().checked_sub(1) {
+            self.heads.push((last, signature));
+        }
+    }
+
+    /// Returns the number of bytes of all bodies.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// Returns the number of the last event; `None` if there is no event.
+    #[must_use]
+    pub fn last_sequence(&self) -> Option<i64> {
+        self.events.last().map(|event| event.sequence)
+    }
+
+    /// Returns the events.
+    pub fn events(&self) -> impl Iterator<Item = AuditRowView<'_>> {
+        let mut from = 0;
+        self.events.iter().map(move |event| {
+            let BlockEvent { sequence, time, hash, end } = *event;
+            let body = self.bodies.get(from..end).unwrap_or_default();
+            from = end;
+            AuditRowView { sequence, time, hash, body }
+        })
+    }
+
+    /// Returns the heads of a chain.
+    pub fn heads(&self, chain: &Arc<str>) -> impl Iterator<Item = SignedPoint> {
+        self.heads.iter().filter_map(move |(index, signature)| {
+            let BlockEvent { sequence, time, hash, .. } = *self.events.get(*index)?;
+            let point = ChainPoint { chain: Arc::clone(chain), sequence, hash, time };
+            Some(SignedPoint { point, signature: signature.clone() })
+        })
+    }
+}
+
+/// A complete file with events of a chain, which goes on in another file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredPublicKey {
-    /// The id of the key.
-    pub key_id: String,
-    /// The public key.
-    pub public_key: Vec<u8>,
-    /// The signature over this public key by a key that became active later.
-    pub certificate: AuditSignature,
+pub struct StoredSegment {
+    /// The chain.
+    pub chain: Arc<str>,
+    /// The number of the last event in the file.
+    pub last_sequence: i64,
+    /// The length of the file.
+    pub bytes: u64,
+    /// The latest time of the chain's events up to this last one. Within a chain it never decreases.
+    pub latest: Timestamp,
+}
+
+/// The space that a store takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditSpace {
+    /// The length of all files.
+    pub bytes: u64,
+    /// The size of the volume with the files; `None` if the system does not report it.
+    pub volume_bytes: Option<u64>,
 }
 
 /// Stores audit events. Reads return rows unchanged and unverified.
@@ -95,6 +201,19 @@ pub trait AuditStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<AuditRow>, StoreError>;
 
+    /// Returns some of the events of a chain that follow sequence number `after`, in order, with signed heads among
+    /// them. The block is empty only if no event follows.
+    async fn event_block(
+        &self,
+        chain: &str,
+        after: i64,
+        heads: StoredHeads,
+    ) -> Result<EventBlock, StoreError>;
+
+    /// Returns the damaged places of files that were found so far. Reading names a place when it comes to it: after
+    /// all events of all chains were read, all places are known.
+    fn damaged_places(&self) -> Vec<AuditDamage>;
+
     /// Returns up to `limit` events of all chains within a span of time, newest first, starting after `after`.
     async fn newest_events(
         &self,
@@ -103,11 +222,22 @@ pub trait AuditStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<ChainedRow>, StoreError>;
 
-    /// Deletes the events up to a checkpoint and stores the checkpoint in their place. The head stays.
+    /// Deletes the events up to a checkpoint and stores the checkpoint in their place. The head stays. A file is
+    /// deleted when all its events are, unless it has the head.
     ///
     /// # Errors
     /// `Conflict` if the chain is already pruned further, or ends before the checkpoint.
     async fn prune(&self, checkpoint: &SignedPoint) -> Result<(), StoreError>;
+
+    /// Deletes files that the last [`Self::prune`] of the chain left, because the process ended before it had deleted
+    /// all of them.
+    async fn finish_prune(&self, chain: &str) -> Result<(), StoreError>;
+
+    /// Returns the complete files of all chains: those of a chain in order, without the one that has its head.
+    async fn segments(&self) -> Result<Vec<StoredSegment>, StoreError>;
+
+    /// Returns the space that the events take.
+    async fn space(&self) -> Result<AuditSpace, StoreError>;
 
     /// Returns the stored public keys.
     async fn public_keys(&self) -> Result<Vec<StoredPublicKey>, StoreError>;

@@ -14,7 +14,7 @@ use superoffice_sandbox::{Endpoint, Fault, FaultScope};
 use tenant_gateway::{
     app::ShutdownOutcome,
     crypto::SystemRandom,
-    domain::{AuditFaultKind, AuditRecord, AuditText, Decision, Reason},
+    domain::{Aggregate, AuditFaultKind, AuditRecord, AuditText, Decision, Reason},
     grpc::pb,
     ports::Random as _,
 };
@@ -101,6 +101,64 @@ fn allowed(action: &'static str, resource: &str) -> Event {
 fn denied(action: &'static str, resource: &str) -> Event {
     let (resource, decision) = (resource.to_owned(), Decision::Denied);
     Event { action, resource, decision, policies: &[], credential: Credential::None, reason: "" }
+}
+
+/// Two denials that the trail counts together.
+fn same_kind(one: &AuditRecord, other: &AuditRecord) -> bool {
+    let kind = |record: &AuditRecord| {
+        let application = record.resource.strip_prefix("applications/");
+        let application = application.map(|rest| rest.split('/').next().unwrap().to_owned());
+        (record.caller.clone(), record.action.clone(), record.error_reason, application)
+    };
+    one.decision == other.decision && kind(one) == kind(other)
+}
+
+/// The denials of a kind.
+struct Denials {
+    /// The denial that has an event of its own.
+    first: AuditRecord,
+    /// The others, which are counted.
+    counted: Vec<AuditRecord>,
+}
+
+impl Denials {
+    /// Adds a denial to its kind. Returns whether it is the first one.
+    fn add(kinds: &mut Vec<Self>, denial: &AuditRecord) -> bool {
+        if let Some(kind) = kinds.iter_mut().find(|kind| same_kind(&kind.first, denial)) {
+            kind.counted.push(denial.clone());
+            return false;
+        }
+        kinds.push(Self { first: denial.clone(), counted: Vec::new() });
+        true
+    }
+
+    /// Asserts that the counted denials have one event together.
+    #[track_caller]
+    fn assert_aggregated(&self, written: &StoredTrail) {
+        let events = written.of_calls().map(|event| &event.record);
+        let events = events.filter(|event| event.aggregate.is_some());
+        let events: Vec<_> = events.filter(|event| same_kind(event, &self.first)).collect();
+        let Some(one) = self.counted.first() else {
+            assert!(events.is_empty(), "{events:?}");
+            return;
+        };
+        let [event] = events[..] else { panic!("{events:?}: {:?}", self.first) };
+        let mut resources = Vec::new();
+        for denial in &self.counted {
+            if !resources.contains(&denial.resource) {
+                resources.push(denial.resource.clone());
+            }
+        }
+        let aggregate = event.aggregate.as_deref().unwrap();
+        assert_eq!(aggregate.count, self.counted.len() as u64);
+        assert_eq!(aggregate.resource_count, resources.len() as u64);
+        resources.truncate(Aggregate::MAX_RESOURCES);
+        assert_eq!(aggregate.resources, resources);
+        assert_eq!(event.code, one.code);
+        if self.counted.iter().all(|denial| denial.policy_ids == one.policy_ids) {
+            assert_eq!(event.policy_ids, one.policy_ids);
+        }
+    }
 }
 
 impl Event {
@@ -698,13 +756,27 @@ fn named_request(
     request
 }
 
+/// Returns the request id of a row.
+fn id_of(number: usize) -> String {
+    format!("row-{number}")
+}
+
 fn end_of(status: &Status) -> (Code, String) {
     let details = status.get_error_details();
     (status.code(), details.error_info().unwrap().reason.clone())
 }
 
-/// Returns the records that a row must leave.
-fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
+/// Returns the caller of a row. Each row of eve has a caller of its own, so that each of its denials is the first one of
+/// its kind. Denials of mallory are aggregated.
+fn caller_of(row: &Row, number: usize) -> String {
+    match row.caller {
+        "eve" => format!("eve-{number}"),
+        caller => caller.to_owned(),
+    }
+}
+
+/// Returns the records of a row.
+fn wanted(row: &Row, number: usize, credential: Option<&str>) -> Vec<AuditRecord> {
     let text = |text: &str| AuditText::from(Arc::<str>::from(text));
     let (code, reason) =
         row.end.err().map_or((Code::Ok, None), |(code, reason)| (code, Some(reason)));
@@ -725,8 +797,17 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
             Some(start) if event.action == "issueAccessToken" => text(&event.resource[start..]),
             _ => AuditText::default(),
         };
+        let (method, path) = match row.method {
+            "WebApiService/Call" => {
+                let call = pb::CallRequest::decode(&row.message[..]).unwrap();
+                (call.method.into(), call.path.to_lowercase().into())
+            }
+            _ => Default::default(),
+        };
         AuditRecord {
-            caller: row.caller.into(),
+            method,
+            path,
+            caller: caller_of(row, number).into(),
             caller_method: "jwt".into(),
             caller_issuer: ISSUER.into(),
             resource: text(&event.resource),
@@ -737,7 +818,7 @@ fn wanted(row: &Row, id: &str, credential: Option<&str>) -> Vec<AuditRecord> {
                 .map(|text| *Reason::ALL.iter().find(|reason| reason.as_str() == text).unwrap()),
             reason: event.reason.into(),
             credential_id: text(credential),
-            request_id: text(id),
+            request_id: text(&id_of(number)),
             trace_id: TRACE.into(),
             client_address: "127.0.0.1".into(),
             ..AuditRecord::new(event.action, event.decision)
@@ -755,11 +836,12 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
     let given = Fixture::make(&guarded).await;
     let table = table(&given);
     let mut unseen = methods();
-    let mut expected = BTreeMap::new();
+    let mut expected = Vec::new();
+    let mut denials = Vec::new();
     let mut credential = None;
     for (number, row) in table.iter().enumerate() {
-        let id = format!("row-{number}");
-        let request = named_request(&guarded, row.caller, &id, row.message.clone());
+        let (id, caller) = (id_of(number), caller_of(row, number));
+        let request = named_request(&guarded, &caller, &id, row.message.clone());
         let answer = call(&guarded.channel, row.method, request).await;
         let answered =
             answer.as_ref().ok().and_then(|answer| answered_credential(row.method, answer));
@@ -767,7 +849,11 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
         let got = answer.map(drop).map_err(|status| end_of(&status));
         let wanted_end = row.end.map_err(|(code, reason)| (code, reason.to_owned()));
         assert_eq!(got, wanted_end, "{id}: {} of {}", row.method, row.caller);
-        expected.insert(id.clone(), wanted(row, &id, credential.as_deref()));
+        let mut records = wanted(row, number, credential.as_deref());
+        records.retain(|record| {
+            record.decision == Decision::Allowed || Denials::add(&mut denials, record)
+        });
+        expected.push(records);
         unseen.remove(row.method);
     }
     for (number, method) in unseen.iter().enumerate() {
@@ -778,13 +864,21 @@ async fn each_call_leaves_exactly_the_events_of_the_table() {
     assert_eq!(guarded.world.stop().await, ShutdownOutcome::Clean);
     let written = StoredTrail::read(&guarded.world.config_file()).await;
     written.assert_intact();
-    for (number, row) in table.iter().enumerate() {
-        let id = format!("row-{number}");
-        let wanted: Vec<&AuditRecord> = expected[&id].iter().collect();
-        assert_eq!(written.of(&id), wanted, "{id}: {} of {}", row.method, row.caller);
+    for ((number, row), wanted) in table.iter().enumerate().zip(&expected) {
+        let id = id_of(number);
+        let mut found = written.of(&id);
+        found.retain(|record| record.aggregate.is_none());
+        let wanted: Vec<&AuditRecord> = wanted.iter().collect();
+        assert_eq!(found, wanted, "{id}: {} of {}", row.method, row.caller);
+    }
+    for kind in &denials {
+        kind.assert_aggregated(&written);
     }
     // There are no other events, except the two from `Given::make`.
-    assert_eq!(written.of_calls().count(), 2 + expected.values().map(Vec::len).sum::<usize>());
+    let aggregated = denials.iter().filter(|kind| !kind.counted.is_empty()).count();
+    assert!(aggregated > 5, "{aggregated}");
+    let own = expected.iter().map(Vec::len).sum::<usize>();
+    assert_eq!(written.of_calls().count(), 2 + own + aggregated);
 }
 
 #[tokio::test]
@@ -1002,7 +1096,7 @@ async fn attempts_without_a_valid_credential_are_counted_by_source_and_minute() 
         guarded.world.endpoint().local_address(Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))));
     let other = other.connect().await.unwrap();
     let presented = "not-a-token-0123456789";
-    let mut counts = BTreeMap::<&str, usize>::new();
+    let mut counts = BTreeMap::<&str, u64>::new();
     let attempt = async |channel, source, times, counts: &mut BTreeMap<_, _>| {
         for number in 0..times {
             let mut request = Request::new(message.clone());
@@ -1026,16 +1120,14 @@ async fn attempts_without_a_valid_credential_are_counted_by_source_and_minute() 
             assert_eq!(record.error_reason.unwrap().as_str(), "CALLER_UNAUTHENTICATED");
             let nothing = [&record.caller, &record.resource, &record.request_id];
             assert!(nothing.iter().all(|text| text.is_empty()), "{record:?}");
-            (record.client_address.to_string(), record.reason.to_string())
+            let aggregate = record.aggregate.as_ref().unwrap();
+            assert_eq!((aggregate.resources.len(), aggregate.resource_count), (0, 0));
+            (record.client_address.to_string(), aggregate.count)
         };
         written.of_calls().map(|event| record(&event.record)).collect::<Vec<_>>()
     };
-    let text = |counts: &BTreeMap<&str, usize>| {
-        let texts = counts.iter().map(|(source, count)| {
-            let attempts = if *count == 1 { "attempt" } else { "attempts" };
-            ((*source).to_owned(), format!("{count} {attempts}"))
-        });
-        texts.collect::<Vec<_>>()
+    let listed = |counts: &BTreeMap<&str, u64>| {
+        counts.iter().map(|(source, count)| ((*source).to_owned(), *count)).collect::<Vec<_>>()
     };
     guarded.world.advance(Duration::from_mins(1));
     let mut written = Vec::new();
@@ -1044,14 +1136,14 @@ async fn attempts_without_a_valid_credential_are_counted_by_source_and_minute() 
         written.len() == 2
     })
     .await;
-    let mut wanted = text(&counts);
+    let mut wanted = listed(&counts);
     assert_eq!(written, wanted);
 
     // Pending counts are written at shutdown.
     let mut counts = BTreeMap::new();
     attempt(&guarded.channel, "127.0.0.1", 1, &mut counts).await;
     guarded.world.stop().await;
-    wanted.extend(text(&counts));
+    wanted.extend(listed(&counts));
     assert_eq!((counts.len(), count(&StoredTrail::read(&config).await)), (1, wanted));
     assert!(!contains(&files_of_the_store(&guarded.world), presented));
 }

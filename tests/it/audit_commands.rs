@@ -118,12 +118,14 @@ async fn a_damaged_file_is_reported_with_the_place() {
     let verified = site.run(&VERIFY).await;
     assert_eq!(verified.code, Some(1), "{verified:?}");
     assert!(verified.stdout.contains("serve-test: MISSING at event 1"), "{verified:?}");
-    let line = format!("damaged: {}, byte {group}: ", segment.path.display());
+    let file = "serve-test/0000000000000000001.seg";
+    let line = format!("damaged: {file}, byte {group}: ");
     assert!(verified.stdout.contains(&line), "{verified:?}");
     let verified = site.run(&["audit", "verify", "--output", "json"]).await;
     let report: Value = serde_json::from_str(&verified.stdout).unwrap();
     assert_eq!(report["intact"], false);
     assert_eq!(report["damages"][0]["offset"], group);
+    assert_eq!(report["damages"][0]["file"], file);
 }
 
 #[tokio::test]

@@ -98,6 +98,12 @@ async fn events_of_all_chains_are_listed_newest_first_with_all_fields() {
         request_id: "r-2".to_owned(),
         trace_id: "trace".to_owned(),
         client_address: "192.0.2.1".to_owned(),
+        method: String::new(),
+        path: String::new(),
+        count: 1,
+        last_time: None,
+        resources: Vec::new(),
+        resource_count: 0,
         previous_hash: first.hash.clone(),
         hash: denied.hash.clone(),
     };
@@ -121,6 +127,8 @@ async fn events_are_filtered_by_each_documented_field() {
         ("credential_id = t-1", &["r-2"]),
         ("request_id = r-1 OR request_id = r-3", &["r-3", "r-1"]),
         ("acting_as = system", &["r-2"]),
+        ("resources:tenants/Cust1 AND code = 7", &["r-2"]),
+        ("method = GET OR path = \"/api/v1/contact\"", &[]),
         ("acting_as:* OR decision = ALLOWED", &["r-4", "r-3", "r-2", "r-1"]),
         ("NOT caller = test-caller", &["r-2"]),
         ("time < 2001-01-01T00:00:00Z", &[]),
@@ -314,6 +322,22 @@ async fn verification_reports_the_first_changed_event_and_lists_still_work() {
     let page = list(&world, ask("", OURS)).await.unwrap();
     assert_eq!(ids(&page), ["r-4", "r-3", "r-1"]);
     assert!(world.metric("audit_unreadable_events_total").await > 0);
+}
+
+#[tokio::test]
+async fn verification_names_damaged_places_relative_to_the_directory() {
+    let world = World::with(Options::default()).await;
+    write_some(&world).await;
+    let mut segment = SegmentFile::read(world.folder.path(), "serve-test");
+    let at = segment.replace("nightly", "nightlz");
+    let group = segment.groups().into_iter().find(|group| group.contains(&at)).unwrap();
+    segment.write();
+    let request = pb::VerifyAuditLogRequest {};
+    let answer = world.audits().await.verify_audit_log(request).await.unwrap().into_inner();
+    let [damage] = &answer.damages[..] else { panic!("{answer:?}") };
+    assert_eq!(damage.file, "serve-test/0000000000000000001.seg");
+    assert_eq!(damage.offset, i64::try_from(group.start).unwrap());
+    assert_ne!(damage.problem, "");
 }
 
 #[tokio::test]

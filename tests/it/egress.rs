@@ -579,6 +579,7 @@ async fn each_call_leaves_its_decision_and_its_result_in_the_trail() {
         assert_eq!((event.request_id.as_str(), event.reason.as_str()), ("r-1", "nightly"));
         assert_eq!(event.trace_id, "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(event.client_address, "127.0.0.1");
+        assert_eq!((event.method.as_str(), event.path.as_str()), ("GET", "/api/v1/contact/5"));
     }
     assert_eq!((events[0].code, events[1].code), (0, 5));
     assert_eq!(events[0].credential_id, "");
@@ -612,6 +613,7 @@ async fn a_denied_call_leaves_one_event_with_its_reason() {
     let [event] = &answer.audit_events[..] else { panic!("{answer:?}") };
     assert_eq!((event.caller.as_str(), event.code), ("jobs", 7));
     assert_eq!(event.error_reason(), pb::ErrorReason::PathNotAllowed);
+    assert_eq!((event.method.as_str(), event.path.as_str()), ("GET", "/api/v1/user/currenttoken"));
 }
 
 #[tokio::test]

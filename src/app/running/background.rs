@@ -1,6 +1,6 @@
 //! The background work of the gateway, in one list.
 
-use std::{future::pending, sync::Arc};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ pub(super) struct BackgroundWork {
     /// The last known external version of the store, see [`StoreHealth::external_version`].
     pub(super) external_version: Option<i64>,
     pub(super) maintenance: AccessMaintenance,
-    pub(super) retention: Option<Retention>,
+    pub(super) retention: Retention,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) health: Health,
     /// Cancelled when the shutdown begins.
@@ -47,6 +47,7 @@ impl BackgroundWork {
             journal: self.journal,
             heads: self.heads,
             trail: use_cases.audit.trail.clone(),
+            retention: self.retention,
             clock: self.clock.clone(),
         };
         let (directory, impersonation) =
@@ -67,7 +68,7 @@ impl BackgroundWork {
             self.maintenance.run(self.clock),
             report_stalled_trail(&use_cases.audit.trail, self.health, self.stop),
             use_cases.audit.attempts.run(&use_cases.audit.trail),
-            run_retention(self.retention),
+            use_cases.audit.trail.run_denials(),
             use_cases.consents.delete_expired(),
             use_cases.tenant_notifications.run(),
         );
@@ -84,12 +85,5 @@ async fn report_stalled_trail(trail: &Trail, health: Health, stop: CancellationT
         } else if !stop.is_cancelled() {
             health.set_serving().await;
         }
-    }
-}
-
-async fn run_retention(retention: Option<Retention>) {
-    match retention {
-        Some(retention) => retention.run().await,
-        None => pending().await,
     }
 }

@@ -198,7 +198,8 @@ impl Shutdown {
     async fn flush_audit_trail(&self, max_wait: Duration) {
         let AuditRecorder { trail, attempts } = &*self.handles.audit;
         attempts.flush(trail);
-        if trail.flush(max_wait).await.is_err() {
+        let counted = trail.flush_denials();
+        if trail.flush(max_wait).await.and(counted).is_err() {
             report_unwritten(trail.unwritten());
         }
         self.tasks.quit_audit.cancel();

@@ -252,6 +252,13 @@ struct Line<'a> {
     request_id: &'a str,
     trace_id: &'a str,
     client_address: &'a str,
+    method: &'a str,
+    path: &'a str,
+    count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_time: Option<String>,
+    resources: Vec<&'a str>,
+    resource_count: u64,
     previous_hash: String,
     hash: String,
 }
@@ -259,6 +266,7 @@ struct Line<'a> {
 impl<'a> From<&'a AuditEvent> for Line<'a> {
     fn from(event: &'a AuditEvent) -> Self {
         let record = &event.record;
+        let aggregate = record.aggregate.as_deref();
         Self {
             chain: &event.chain,
             sequence: event.sequence,
@@ -278,6 +286,14 @@ impl<'a> From<&'a AuditEvent> for Line<'a> {
             request_id: &record.request_id,
             trace_id: &record.trace_id,
             client_address: &record.client_address,
+            method: &record.method,
+            path: &record.path,
+            count: aggregate.map_or(1, |denials| denials.count),
+            last_time: aggregate.map(|denials| denials.last_time.to_string()),
+            resources: aggregate
+                .map(|denials| denials.resources.iter().map(|name| &**name).collect())
+                .unwrap_or_default(),
+            resource_count: aggregate.map_or(0, |denials| denials.resource_count),
             previous_hash: hex(&event.previous_hash),
             hash: hex(&event.hash),
         }

@@ -15,40 +15,45 @@ use crate::{
         trail::{self, EventResult},
     },
     config::Config,
-    domain::AuditChainReport,
-    journal::Damage,
+    domain::{AuditChainReport, AuditDamage, AuditVerification},
+    ports::AuditStore as _,
 };
 
 /// The number of events from which a progress bar is shown on a terminal.
 const PROGRESS_BAR_THRESHOLD: u64 = 20_000;
 
-pub(super) async fn run(config: &Config, output: OutputOption) -> Result<ExitCode, CommandError> {
+pub(super) async fn run(
+    config: &Config,
+    output: OutputOption,
+    all_signatures: bool,
+) -> Result<ExitCode, CommandError> {
     let storage = Storage::open(config).await?;
     // Verify even if the event cannot be stored: then a verification is especially useful.
     let recorded = trail::record(&storage, "audit.verify", "gateway", EventResult::SUCCESS).await;
-    let reports = verify(&storage).await;
-    let damages = storage.audit.damages();
+    let verified = verify(&storage, all_signatures).await;
     storage.close().await;
-    let reports = reports?;
-    let intact = damages.is_empty() && reports.iter().all(AuditChainReport::intact);
+    let verified = verified?;
     match output.output {
         Format::Json => print_json(&json!({
-            "intact": intact,
-            "chains": reports.iter().map(as_json).collect::<Vec<_>>(),
-            "damages": damages.iter().map(damage_as_json).collect::<Vec<_>>(),
+            "intact": verified.intact(),
+            "chains": verified.chains.iter().map(as_json).collect::<Vec<_>>(),
+            "damages": verified.damages.iter().map(damage_as_json).collect::<Vec<_>>(),
         }))?,
-        Format::Text => print(&as_text(&reports, &damages))?,
+        Format::Text => print(&as_text(&verified))?,
     }
     recorded?;
-    Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if verified.intact() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn verify(storage: &Storage) -> Result<Vec<AuditChainReport>, BrokerError> {
-    let verification = Verification::new(
+async fn verify(storage: &Storage, all_signatures: bool) -> Result<AuditVerification, BrokerError> {
+    let mut verification = Verification::new(
         storage.audit.clone(),
         storage.store.clone(),
         storage.audit_signer.clone(),
     );
+    if all_signatures {
+        verification = verification.with_all_signatures();
+    }
     let bar = ProgressBar::hidden();
     if let Ok(style) = ProgressStyle::with_template("events {wide_bar} {pos}/{len}") {
         bar.set_style(style);
@@ -63,9 +68,9 @@ async fn verify(storage: &Storage) -> Result<Vec<AuditChainReport>, BrokerError>
             bar.set_position(done);
         }
     };
-    let reports = verification.run(progress).await;
+    let chains = verification.run(progress).await;
     bar.finish_and_clear();
-    Ok(reports?)
+    Ok(AuditVerification { chains: chains?, damages: storage.audit.damaged_places() })
 }
 
 fn as_json(report: &AuditChainReport) -> Value {
@@ -79,13 +84,15 @@ fn as_json(report: &AuditChainReport) -> Value {
     })
 }
 
-fn damage_as_json(damage: &Damage) -> Value {
+fn damage_as_json(damage: &AuditDamage) -> Value {
     json!({ "file": damage.file, "offset": damage.offset, "problem": damage.problem })
 }
 
-fn as_text(reports: &[AuditChainReport], damages: &[Damage]) -> String {
+fn as_text(AuditVerification { chains: reports, damages }: &AuditVerification) -> String {
     let mut lines: Vec<String> = reports.iter().map(line).collect();
-    lines.extend(damages.iter().map(|damage| format!("damaged: {damage}")));
+    lines.extend(damages.iter().map(|AuditDamage { file, offset, problem }| {
+        format!("damaged: {}, byte {offset}: {problem}", file.escape_debug())
+    }));
     let faulty = reports.iter().filter(|report| !report.intact()).count();
     let chains = if reports.len() == 1 { "chain" } else { "chains" };
     lines.push(match (faulty, damages.len()) {
@@ -127,15 +134,15 @@ mod tests {
             fault,
         };
         let changed = Some(AuditFault { kind: AuditFaultKind::Changed, sequence: 2 });
-        let reports = [report(1, 3, None), report(4, 3, None), report(1, 3, changed)];
-        let damage = Damage { file: "audit/cli/1.seg".into(), offset: 512, problem: "zeros" };
-        let text = as_text(&reports, &[damage]);
+        let chains = vec![report(1, 3, None), report(4, 3, None), report(1, 3, changed)];
+        let damage = AuditDamage { file: "cli/1.seg".into(), offset: 512, problem: "zeros" };
+        let text = as_text(&AuditVerification { chains, damages: vec![damage] });
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "cli\\u{1b}: intact, events 1 to 3");
         assert_eq!(lines[1], "cli\\u{1b}: intact, all 3 events removed by retention");
         assert_eq!(lines[2], "cli\\u{1b}: CHANGED at event 2, of events 1 to 3");
-        assert_eq!(lines[3], "damaged: audit/cli/1.seg, byte 512: zeros");
+        assert_eq!(lines[3], "damaged: cli/1.seg, byte 512: zeros");
         assert!(lines[4].starts_with("3 chains, 1 not as written, 1 damaged places"), "{text}");
-        assert_eq!(as_text(&[], &[]), "0 chains, intact");
+        assert_eq!(as_text(&AuditVerification::default()), "0 chains, intact");
     }
 }

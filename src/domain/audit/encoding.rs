@@ -10,8 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    AuditEvent, AuditHash, AuditRecord, AuditRow, AuditText, ChainLink, ChainPoint, Decision,
-    Statement,
+    Aggregate, AuditEvent, AuditHash, AuditRecord, AuditRow, AuditText, ChainLink, ChainPoint,
+    Decision, Statement,
 };
 use crate::domain::Reason;
 
@@ -53,7 +53,9 @@ impl AuditEvent {
     /// Sets the hash and returns the row to store.
     pub fn seal(&mut self, digest: impl Fn(&[u8]) -> AuditHash) -> AuditRow {
         let body = self.body();
-        self.hash = digest(&hashed(&self.chain, &body));
+        let mut message = hashed_prefix(&self.chain);
+        message.extend_from_slice(&body);
+        self.hash = digest(&message);
         AuditRow { sequence: self.sequence, time: self.time, hash: self.hash, body }
     }
 
@@ -68,13 +70,25 @@ impl AuditEvent {
     }
 }
 
-/// Returns the message that is hashed for an event.
-pub(super) fn hashed(chain: &str, body: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(EVENT_DOMAIN.len() + chain.len() + 10 + body.len());
+/// Returns the start of the message that is hashed for an event. The body follows.
+pub(super) fn hashed_prefix(chain: &str) -> Vec<u8> {
+    let mut message = Vec::with_capacity(512);
     message.extend_from_slice(EVENT_DOMAIN);
     put_text(&mut message, chain);
-    message.extend_from_slice(body);
     message
+}
+
+/// The fields of an event before its record: its place in the chain.
+pub(super) struct EventPlace {
+    pub(super) sequence: i64,
+    pub(super) time: Timestamp,
+    pub(super) previous_hash: AuditHash,
+    pub(super) links: Vec<ChainLink>,
+}
+
+/// Decodes the place of an event. Returns `None` if the body does not begin with one of a known version.
+pub(super) fn read_place(body: &[u8]) -> Option<EventPlace> {
+    Reader(body).place()
 }
 
 impl ChainPoint {
@@ -121,8 +135,25 @@ fn put_record(out: &mut Vec<u8>, record: &AuditRecord) {
         &record.request_id,
         &record.trace_id,
         &record.client_address,
+        &record.method,
+        &record.path,
     ] {
         put_text(out, text);
+    }
+    put_aggregate(out, record.aggregate.as_deref());
+}
+
+/// Encodes the count, and the other fields if it is not zero.
+fn put_aggregate(out: &mut Vec<u8>, aggregate: Option<&Aggregate>) {
+    let Some(Aggregate { count, last_time, resources, resource_count }) = aggregate else {
+        return out.push(0);
+    };
+    put_number(out, (*count).max(1));
+    out.extend_from_slice(&last_time.as_microsecond().to_be_bytes());
+    put_number(out, *resource_count);
+    put_number(out, resources.len() as u64);
+    for resource in resources {
+        put_text(out, resource);
     }
 }
 
@@ -150,6 +181,13 @@ struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn event(&mut self, chain: &Arc<str>, hash: AuditHash) -> Option<AuditEvent> {
+        let EventPlace { sequence, time, previous_hash, links } = self.place()?;
+        let record = self.record()?;
+        let chain = Arc::clone(chain);
+        Some(AuditEvent { chain, sequence, time, record, links, previous_hash, hash })
+    }
+
+    fn place(&mut self) -> Option<EventPlace> {
         if self.array::<1>()? != [VERSION] {
             return None;
         }
@@ -164,16 +202,7 @@ impl Reader<'_> {
                 hash: self.array()?,
             });
         }
-        let record = self.record()?;
-        Some(AuditEvent {
-            chain: Arc::clone(chain),
-            sequence,
-            time,
-            record,
-            links,
-            previous_hash,
-            hash,
-        })
+        Some(EventPlace { sequence, time, previous_hash, links })
     }
 
     fn record(&mut self) -> Option<AuditRecord> {
@@ -198,6 +227,12 @@ impl Reader<'_> {
             request_id: self.audit_text()?,
             trace_id: self.audit_text()?,
             client_address: self.audit_text()?,
+            method: self.audit_text()?,
+            path: self.audit_text()?,
+            aggregate: match self.number()? {
+                0 => None,
+                count => Some(self.aggregate(count)?),
+            },
         };
         let named = |reason: &&Reason| reason.as_str() == &*record.unknown_reason;
         if let Some(known) = Reason::ALL.iter().find(named) {
@@ -205,6 +240,17 @@ impl Reader<'_> {
             record.unknown_reason = AuditText::default();
         }
         Some(record)
+    }
+
+    /// Decodes the fields behind the count of an aggregated event.
+    fn aggregate(&mut self, count: u64) -> Option<Arc<Aggregate>> {
+        let last_time = Timestamp::from_microsecond(i64::from_be_bytes(self.array()?)).ok()?;
+        let resource_count = self.number()?;
+        let mut resources = Vec::new();
+        for _ in 0..self.number()? {
+            resources.push(self.audit_text()?);
+        }
+        Some(Arc::new(Aggregate { count, last_time, resources, resource_count }))
     }
 
     fn texts(&mut self) -> Option<Arc<[Arc<str>]>> {

@@ -14,6 +14,9 @@ pub const AUDIT_FIELDS: &[Field] = &[
     Field { name: "credential_id", kind: FieldKind::Text },
     Field { name: "request_id", kind: FieldKind::Text },
     Field { name: "acting_as", kind: FieldKind::Text },
+    Field { name: "method", kind: FieldKind::Text },
+    Field { name: "path", kind: FieldKind::Text },
+    Field { name: "resources", kind: FieldKind::Text },
 ];
 
 impl Fields for AuditEvent {
@@ -29,6 +32,9 @@ impl Fields for AuditEvent {
             "credential_id" => &record.credential_id,
             "request_id" => &record.request_id,
             "acting_as" => &record.acting_as,
+            "method" => &record.method,
+            "path" => &record.path,
+            "resources" => return Value::Text(record.resources().into()),
             _ => return Value::Absent,
         };
         Value::Text((&**text).into())
@@ -37,10 +43,12 @@ impl Fields for AuditEvent {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
 
     use super::*;
-    use crate::domain::{AuditRecord, Decision, Filter, NO_HASH};
+    use crate::domain::{Aggregate, AuditRecord, Decision, Filter, NO_HASH};
 
     #[test]
     fn filters_on_every_field() {
@@ -55,6 +63,16 @@ mod tests {
                 code: 7,
                 credential_id: "t-1".into(),
                 request_id: "r-1".into(),
+                method: "GET".into(),
+                path: "/api/v1/Contact/1".into(),
+                aggregate: Some(Arc::new(Aggregate {
+                    count: 2,
+                    last_time: Timestamp::UNIX_EPOCH,
+                    resources: ["Cust1", "Cust2"]
+                        .map(|tenant| format!("applications/a/tenants/{tenant}").into())
+                        .into(),
+                    resource_count: 2,
+                })),
                 ..AuditRecord::new("issueSystemTicket", Decision::Denied)
             },
             links: Vec::new(),
@@ -66,6 +84,9 @@ mod tests {
             ("resource = \"applications/a/*\" time >= 2027-01-15T08:00:00Z", true),
             ("acting_as=system credential_id=t-1 request_id=r-1 action:Ticket", true),
             ("reports", true),
+            ("method = GET AND path = \"/api/v1/Contact/*\"", true),
+            ("resources:tenants/Cust2", true),
+            ("resources:tenants/Cust3", false),
             ("decision = ALLOWED OR code < 7", false),
             ("time > \"2027-01-15T08:00:00Z\"", false),
         ] {

@@ -1,6 +1,11 @@
 //! Texts of audit events that are cheap to clone.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
 
 /// A static or shared text. Cloning it copies no bytes.
 #[derive(Clone)]
@@ -35,6 +40,12 @@ impl PartialEq for AuditText {
 }
 
 impl Eq for AuditText {}
+
+impl Hash for AuditText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
 
 impl fmt::Debug for AuditText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

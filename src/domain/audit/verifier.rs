@@ -1,8 +1,9 @@
 //! Verification of one chain, event by event, in constant memory.
 
 use super::{
-    AuditChainReport, AuditEvent, AuditFault, AuditFaultKind, AuditHash, AuditRow, ChainLink,
-    ChainState, NO_HASH, encoding::hashed,
+    AuditChainReport, AuditFault, AuditFaultKind, AuditHash, AuditRow, AuditRowView, ChainLink,
+    ChainState, NO_HASH,
+    encoding::{hashed_prefix, read_place},
 };
 
 /// Verifies the stored events of a chain in order and records the first fault.
@@ -14,6 +15,9 @@ pub struct ChainVerifier<D> {
     previous: AuditHash,
     fault: Option<AuditFault>,
     links: Vec<ChainLink>,
+    /// The message to hash: its first `prefix` bytes are the same for all events, and the body follows.
+    message: Vec<u8>,
+    prefix: usize,
 }
 
 impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
@@ -27,11 +31,18 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
             kind: AuditFaultKind::BadSignature,
             sequence: next.saturating_sub(1),
         });
-        Self { state, digest, next, previous, fault, links: Vec::new() }
+        let message = hashed_prefix(&state.head.point.chain);
+        let prefix = message.len();
+        Self { state, digest, next, previous, fault, links: Vec::new(), message, prefix }
     }
 
     /// Verifies the next event, in the order of the stored numbers. Returns `false` after the first fault.
     pub fn feed(&mut self, row: &AuditRow) -> bool {
+        self.feed_view(row.view())
+    }
+
+    /// Verifies the next event, like [`Self::feed`].
+    pub fn feed_view(&mut self, row: AuditRowView<'_>) -> bool {
         if self.fault.is_none() {
             self.fault = self.check(row);
             self.next = self.next.saturating_add(1);
@@ -40,22 +51,32 @@ impl<D: Fn(&[u8]) -> AuditHash> ChainVerifier<D> {
         self.fault.is_none()
     }
 
+    /// Records that the head after the event `sequence`, which is stored with the events, has no valid signature.
+    pub fn reject_head(&mut self, sequence: i64) {
+        if self.fault.is_none_or(|fault| fault.sequence > sequence) {
+            self.fault = Some(AuditFault { kind: AuditFaultKind::BadSignature, sequence });
+        }
+    }
+
     /// Returns the first fault so far.
     #[must_use]
     pub fn fault(&self) -> Option<AuditFault> {
         self.fault
     }
 
-    fn check(&mut self, row: &AuditRow) -> Option<AuditFault> {
+    fn check(&mut self, row: AuditRowView<'_>) -> Option<AuditFault> {
         let fault = |kind, sequence| Some(AuditFault { kind, sequence });
         if row.sequence > self.next {
             return fault(AuditFaultKind::Missing, self.next);
         }
-        // Verifies the bytes before decoding, so that an event of a newer release with unknown fields is intact.
-        if (self.digest)(&hashed(&self.state.head.point.chain, &row.body)) != row.hash {
+        // The hash covers the record, so only the event's place is decoded. An event of a newer release with unknown
+        // fields is intact.
+        self.message.truncate(self.prefix);
+        self.message.extend_from_slice(row.body);
+        if (self.digest)(&self.message) != row.hash {
             return fault(AuditFaultKind::Changed, row.sequence);
         }
-        let Ok(event) = AuditEvent::read(&self.state.head.point.chain, row) else {
+        let Some(event) = read_place(row.body) else {
             return fault(AuditFaultKind::Changed, row.sequence);
         };
         if row.sequence != self.next || event.sequence != row.sequence {

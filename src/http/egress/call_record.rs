@@ -12,10 +12,10 @@ use super::{failure::Failure, peer::Peer};
 use crate::{
     access::{AccessError, ActionName, AuthorizedCall, CallError, Caller, PolicyIds, Resource},
     audit::{
-        AuditUnavailable, AuditedDecision, EventClass, EventOrigin, EventResult, PendingEvent,
-        Trail,
+        AuditUnavailable, AuditedDecision, AuditedWebApiCall, EventClass, EventOrigin, EventResult,
+        PendingEvent, Trail,
     },
-    domain::{AuditText, CredentialId, Decision, Reason, TenantName},
+    domain::{ApiPath, AuditText, CredentialId, Decision, Reason, TenantName},
     listen::SLOW_CALL,
     ports::Meter,
 };
@@ -50,6 +50,8 @@ pub(super) struct CallRecord {
     tenant: Option<TenantName>,
     /// The reason that the caller gave.
     pub(super) caller_reason: AuditText,
+    /// The requested call, for audit events.
+    web_api_call: AuditedWebApiCall,
     /// The decision on a permitted call, for its last audit event.
     permitted: Option<AuditedDecision>,
     /// The result so far. It is CANCELLED until another one is set: then the caller has disconnected.
@@ -82,6 +84,7 @@ impl CallRecord {
             caller: Caller::unauthenticated(),
             tenant: None,
             caller_reason: AuditText::default(),
+            web_api_call: AuditedWebApiCall::default(),
             permitted: None,
             result: EventResult { code: CANCELLED, ..EventResult::SUCCESS },
             begin: Instant::now(),
@@ -95,6 +98,10 @@ impl CallRecord {
 
     pub(super) fn set_caller(&mut self, caller: Caller) {
         self.caller = caller;
+    }
+
+    pub(super) fn set_path(&mut self, path: &ApiPath) {
+        self.web_api_call = AuditedWebApiCall::new(self.method, path);
     }
 
     /// Queues the event of a permitted call. The caller must await its commit.
@@ -134,6 +141,7 @@ impl CallRecord {
             request_id: Arc::clone(&self.request_id).into(),
             trace_id: self.trace_id.clone(),
             reason: self.caller_reason.clone(),
+            web_api_call: self.web_api_call.clone(),
         }
     }
 

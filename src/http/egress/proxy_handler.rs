@@ -208,6 +208,7 @@ impl ProxyHandler {
     ) -> Result<(AuthorizedCall, bool), Failure> {
         let ProxyRequest { tenant, path, actor, reason, rewrite_links } = ProxyRequest::read(head)?;
         record.caller_reason = reason;
+        record.set_path(&path);
         if rewrite_links && self.rules.public_uri.is_none() {
             let detail = "Gateway-Rewrite-Links: egress.public_uri of the gateway's configuration is missing";
             return Err(Problem::new(Reason::InvalidArgument, detail).into());

@@ -83,6 +83,15 @@ impl Files for Disk {
         fs::remove_file(path)
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn volume_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let volume = rustix::fs::statvfs(directory)?;
+        Ok(volume.f_blocks.saturating_mul(volume.f_frsize))
+    }
+
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory)? {

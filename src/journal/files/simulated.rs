@@ -321,8 +321,21 @@ impl Files for Simulated {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         let failure = state.operate()?;
-        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        let id = state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        // The space of the file can be used again.
+        if state.files.get(&id).is_some_and(|content| !content.cached.is_empty()) {
+            state.full = false;
+        }
         done(failure)
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        self.content(path)
+            .map_or_else(|| Err(io::ErrorKind::NotFound.into()), |c| Ok(c.len() as u64))
+    }
+
+    fn volume_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(1024 * 1024 * 1024)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {

@@ -50,6 +50,7 @@ macro_rules! audit_contract {
 
 audit_contract!(of_commands, Role::Command;
     a_group_is_kept_with_its_head,
+    blocks_have_the_events_of_a_chain_in_order,
     an_append_can_be_repeated,
     an_append_that_does_not_follow_the_head_is_a_conflict,
     of_two_who_append_one_wins,
@@ -60,6 +61,7 @@ audit_contract!(of_commands, Role::Command;
 
 audit_contract!(of_a_server, Role::Server;
     a_group_is_kept_with_its_head,
+    blocks_have_the_events_of_a_chain_in_order,
     an_append_can_be_repeated,
     an_append_that_does_not_follow_the_head_is_a_conflict,
     newest_events_come_first_and_pages_go_on_where_they_ended,

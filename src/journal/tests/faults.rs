@@ -61,7 +61,7 @@ fn read(disk: &Simulated) -> (Vec<AuditRow>, Vec<String>) {
     chain.refresh(&place).unwrap();
     let rows = chain.rows(&place, 0, 1_000_000).unwrap();
     let damages = place.damages.found().iter().map(ToString::to_string).collect();
-    (rows.into_iter().map(|placed| placed.row).collect(), damages)
+    (rows, damages)
 }
 
 /// Groups of a few sizes: some sectors, less than one, and one that no first segment holds together with the others.
@@ -310,4 +310,29 @@ fn two_writers_of_a_chain_are_refused() {
     assert!(matches!(open(&disk), Err(WriteError::Busy(_))));
     drop(first);
     open(&disk).unwrap();
+}
+
+#[test]
+fn each_operation_fails_once_while_a_chain_is_prepared() {
+    let groups = groups();
+    let failures =
+        [Failure::Error, Failure::Dropped, Failure::DoneButError, Failure::Short(1), Failure::Halt];
+    for loss in LOSSES {
+        for (operation, failure) in (0..12).flat_map(|o| failures.map(|failure| (o, failure))) {
+            let what = format!("{failure:?} at {operation}, {loss:?}");
+            let disk = Simulated::default();
+            disk.fail(operation, failure);
+            let acknowledged = match open(&disk) {
+                Ok(mut writer) => {
+                    // The first group makes the file anew if that fails.
+                    let _ = writer.prepare();
+                    append_until_failure(&mut writer, &groups[..2])
+                }
+                Err(_) => 0,
+            };
+            disk.lose_power(loss);
+            let stored = check(&disk, &groups, acknowledged, &what);
+            continue_and_check(&disk, &groups, stored, &what);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
         files::{Disk, simulated::Simulated},
         names,
     },
-    ports::{AuditGroup, AuditPosition, AuditStore, ChainedRow, StoreError, TimeSpan},
+    ports::{AuditGroup, AuditPosition, AuditStore, StoreError, TimeSpan},
 };
 
 fn group(chain: &str, times: &[(i64, i64)]) -> AuditGroup {
@@ -35,9 +35,8 @@ async fn pages(journal: &Journal, span: TimeSpan, limit: u32) -> Vec<(String, i6
     let mut position: Option<AuditPosition> = None;
     loop {
         let page = journal.newest_events(span, position.as_ref(), limit).await.unwrap();
-        let Some(ChainedRow { chain, row }) = page.last() else { return listed };
-        let (time, sequence) = (row.time, row.sequence);
-        position = Some(AuditPosition { time, chain: Arc::clone(chain), sequence });
+        let Some(last) = page.last() else { return listed };
+        position = Some(last.position());
         listed.extend(page.iter().map(|event| (event.chain.to_string(), event.row.sequence)));
     }
 }

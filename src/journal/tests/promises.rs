@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{at, contract::AuditLocation};
 use crate::{
-    domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, SignedPoint},
-    ports::{AuditGroup, AuditPosition, AuditStore, StoreError, StoredPublicKey, TimeSpan},
+    domain::{AuditHash, AuditRow, AuditSignature, ChainPoint, SignedPoint, StoredPublicKey},
+    ports::{AuditGroup, AuditStore, StoreError, StoredHeads, TimeSpan},
 };
 
 fn hash(chain: &str, sequence: i64) -> AuditHash {
@@ -66,6 +66,27 @@ pub(super) async fn a_group_is_kept_with_its_head(place: &dyn AuditLocation) {
     assert_eq!(store.events("c", 0, 10).await.unwrap(), []);
 }
 
+pub(super) async fn blocks_have_the_events_of_a_chain_in_order(place: &dyn AuditLocation) {
+    let store = place.open_audit().await;
+    for first in [1, 101, 201] {
+        append(&*store, "a", first, first + 99).await;
+    }
+    for heads in [StoredHeads::LastOfFiles, StoredHeads::All] {
+        for after in [i64::MIN, 0, 57, 299] {
+            let block = store.event_block("a", after, heads).await.unwrap();
+            let rows = store.events("a", after, 10_000).await.unwrap();
+            assert!(block.events().eq(rows.iter().map(AuditRow::view)), "{after}");
+            assert_eq!(block.last_sequence(), Some(300));
+            let last = block.heads(&"a".into()).last();
+            assert_eq!(last, Some(signed("a", 300, at(300))), "{heads:?}");
+        }
+        for (chain, after) in [("a", 300), ("a", i64::MAX), ("c", 0)] {
+            let block = store.event_block(chain, after, heads).await.unwrap();
+            assert_eq!((block.last_sequence(), block.body_bytes()), (None, 0));
+        }
+    }
+}
+
 pub(super) async fn an_append_can_be_repeated(place: &dyn AuditLocation) {
     let store = place.open_audit().await;
     for _ in 0..3 {
@@ -121,11 +142,7 @@ pub(super) async fn newest_events_come_first_and_pages_go_on_where_they_ended(
         let page = store.newest_events(span, position.as_ref(), 7).await.unwrap();
         assert!(page.len() <= 7);
         let Some(last) = page.last() else { break };
-        position = Some(AuditPosition {
-            time: last.row.time,
-            chain: Arc::clone(&last.chain),
-            sequence: last.row.sequence,
-        });
+        position = Some(last.position());
         seen.extend(page.into_iter().map(|row| (row.row.time, row.chain, row.row.sequence)));
         // What is added meanwhile is of another chain.
         pages += 1;

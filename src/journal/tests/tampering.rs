@@ -3,9 +3,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Author, Role, keys, open_in, ports, root, settings, verify};
+use super::{Author, KEYS, Role, keys, open_in, ports, root, settings, verify};
 use crate::{
-    domain::{AuditFaultKind, ChainLink},
+    audit::{Verification, fakes::MemoryAudit},
+    crypto::AuditKeys,
+    domain::{AuditChainReport, AuditFaultKind, ChainLink},
     journal::{
         Journal, files::simulated::Simulated, names::segment_name, probe::correct_checksums,
     },
@@ -73,6 +75,17 @@ impl Site {
         self.disk.put(&cli(), bytes);
     }
 
+    /// Returns the fault of `cli` after a verification of every head.
+    async fn verify_all_signatures(&self) -> Option<(AuditFaultKind, i64)> {
+        let journal = open_in(Arc::new(self.disk.clone()), &root(), Role::Command);
+        let keys: Arc<AuditKeys> = Arc::clone(&KEYS);
+        let heads = Arc::new(MemoryAudit::default());
+        let verification = Verification::new(Arc::new(journal), heads, keys);
+        let reports = verification.with_all_signatures().run(|_| ()).await.unwrap();
+        let report = reports.iter().find(|report| &*report.chain == "cli").unwrap();
+        report.fault.map(|fault| (fault.kind, fault.sequence))
+    }
+
     /// Returns the fault of `cli`, and the damages that the journal names, in a new process.
     async fn verify(&self) -> (Option<(AuditFaultKind, i64)>, Vec<String>) {
         let journal = open_in(Arc::new(self.disk.clone()), &root(), Role::Command);
@@ -112,6 +125,48 @@ async fn a_changed_event_with_a_right_checksum_is_named() {
     });
     let (fault, damages) = site.verify().await;
     assert_eq!((fault, damages), (Some((AuditFaultKind::Changed, 4)), Vec::new()), "{second}");
+}
+
+#[tokio::test]
+async fn a_changed_signature_within_a_file_is_found_with_all_signatures() {
+    let site = Site::new().await;
+    assert_eq!(site.verify_all_signatures().await, None);
+    let third = site.offsets()[2];
+    // The last byte of the signature behind the second group.
+    site.change(|bytes| {
+        bytes[third - 9] ^= 1;
+        correct_checksums(bytes);
+    });
+    assert_eq!(site.verify().await, (None, Vec::new()));
+    let rejected = Some((AuditFaultKind::BadSignature, 4));
+    assert_eq!(site.verify_all_signatures().await, rejected);
+}
+
+#[tokio::test]
+async fn damaged_places_are_named_without_the_directory() {
+    let site = Site::new().await;
+    let second = site.offsets()[1];
+    site.change(|bytes| bytes[second + 100] ^= 1);
+    let journal = open_in(Arc::new(site.disk.clone()), &root(), Role::Command);
+    verify(&journal).await;
+    let [damage] = &journal.damaged_places()[..] else { panic!("not one place") };
+    let file = format!("cli/{}", segment_name(1));
+    assert_eq!((&damage.file, damage.offset), (&file, second as u64));
+}
+
+#[tokio::test]
+async fn a_running_process_notices_a_header_that_was_changed_after_it_was_read() {
+    let site = Site::new().await;
+    let journal = open_in(Arc::new(site.disk.clone()), &root(), Role::Command);
+    assert!(verify(&journal).await.iter().all(AuditChainReport::intact));
+    assert_eq!(journal.damages(), []);
+    site.change(|bytes| {
+        bytes[90] ^= 1;
+        correct_checksums(bytes);
+    });
+    verify(&journal).await;
+    let damages = journal.damages();
+    assert!(damages[0].problem.contains("no known key has signed the header"), "{damages:?}");
 }
 
 #[tokio::test]

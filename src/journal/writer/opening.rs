@@ -40,6 +40,7 @@ impl Opening {
         let lock = self.lock(name, &directory)?;
         let mut chain = Chain::new(Arc::clone(name), directory);
         chain.refresh(&self.place)?;
+        chain.load_newest(&self.place)?;
         if let Some(damage) = chain.damage_at_end() {
             return Err(WriteError::Damaged(damage));
         }

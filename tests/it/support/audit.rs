@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tenant_gateway::{
     app::Storage,
-    audit::{CommandTrail, Durability, EventClass, Retention, Trail, TrailPorts, TrailRules},
+    audit::{
+        CommandTrail, Durability, EventClass, Retention, RetentionLimits, Trail, TrailPorts,
+        TrailRules,
+    },
     config::Config,
     crypto::SystemRandom,
     domain::{AuditRecord, Decision},
@@ -79,7 +82,9 @@ impl AuditWriter {
         self.command(event("newest", "applications/crm-sync")).await;
         let Storage { audit, audit_signer, .. } = &self.storage;
         let (store, signer) = (audit.clone(), audit_signer.clone());
-        Retention::new(store, signer, self.clock.clone(), Duration::ZERO).prune().await.unwrap();
+        let limits = RetentionLimits { max_age: Some(Duration::ZERO), max_bytes: None };
+        let retention = Retention::new(store, signer, self.clock.clone(), limits);
+        retention.prune_by_age().await.unwrap();
     }
 
     pub(crate) async fn close(self) {

@@ -12,11 +12,12 @@ fn hash() -> impl Strategy<Value = AuditHash> {
 }
 
 fn record() -> impl Strategy<Value = AuditRecord> {
-    let texts = proptest::collection::vec(text(), 12);
+    let texts = proptest::collection::vec(text(), 14);
     let policies = proptest::collection::vec("[ab]{0,2}", 0..4);
     let reason = proptest::option::of(proptest::sample::select(Reason::ALL));
-    (texts, policies, any::<bool>(), any::<i32>(), reason).prop_map(
-        |(texts, policies, allowed, code, error_reason)| AuditRecord {
+    let aggregate = proptest::option::of(aggregate());
+    (texts, policies, any::<bool>(), any::<i32>(), reason, aggregate).prop_map(
+        |(texts, policies, allowed, code, error_reason, aggregate)| AuditRecord {
             caller: texts[0].clone(),
             caller_method: texts[1].clone(),
             caller_issuer: texts[2].clone(),
@@ -33,8 +34,27 @@ fn record() -> impl Strategy<Value = AuditRecord> {
             request_id: texts[8].clone(),
             trace_id: texts[9].clone(),
             client_address: texts[10].clone(),
+            method: texts[12].clone(),
+            path: texts[13].clone(),
+            aggregate: aggregate.map(Arc::new),
         },
     )
+}
+
+fn aggregate() -> impl Strategy<Value = Aggregate> {
+    let resources = proptest::collection::vec(text(), 0..4);
+    (1..u64::MAX, time(), resources, any::<u64>()).prop_map(
+        |(count, last_time, resources, resource_count)| Aggregate {
+            count,
+            last_time,
+            resources,
+            resource_count,
+        },
+    )
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    (0_i64..4_000_000_000_000_000).prop_map(|time| Timestamp::from_microsecond(time).unwrap())
 }
 
 fn event() -> impl Strategy<Value = AuditEvent> {
@@ -44,12 +64,11 @@ fn event() -> impl Strategy<Value = AuditEvent> {
         hash,
     });
     let links = proptest::collection::vec(link, 0..3);
-    let time = 0_i64..4_000_000_000_000_000;
-    (("[ab]{0,2}", 0_i64..3, time), record(), links, hash()).prop_map(
+    (("[ab]{0,2}", 0_i64..3, time()), record(), links, hash()).prop_map(
         |((chain, sequence, time), record, links, previous_hash)| AuditEvent {
             chain: chain.into(),
             sequence,
-            time: Timestamp::from_microsecond(time).unwrap(),
+            time,
             record,
             links,
             previous_hash,
@@ -62,9 +81,16 @@ fn row(event: &AuditEvent) -> AuditRow {
     AuditRow { sequence: event.sequence, time: event.time, hash: event.hash, body: event.body() }
 }
 
+fn hashed(chain: &str, body: &[u8]) -> Vec<u8> {
+    [&hashed_prefix(chain)[..], body].concat()
+}
+
 proptest! {
     #[test]
     fn decoding_returns_what_was_encoded(event in event()) {
+        let place = read_place(&event.body()).unwrap();
+        prop_assert_eq!((place.sequence, place.time), (event.sequence, event.time));
+        prop_assert_eq!((place.previous_hash, &place.links), (event.previous_hash, &event.links));
         prop_assert_eq!(AuditEvent::read(&event.chain, &row(&event)), Ok(event));
     }
 
@@ -90,6 +116,7 @@ proptest! {
     fn decoding_random_bytes_never_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let row = AuditRow { sequence: 1, time: Timestamp::UNIX_EPOCH, hash: [0; 32], body };
         let _ = AuditEvent::read(&"chain".into(), &row);
+        let _ = read_place(&row.body);
     }
 }
 

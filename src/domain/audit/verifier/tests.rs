@@ -3,7 +3,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::domain::{AuditRecord, AuditSignature, ChainPoint, Decision, SignedPoint};
+use crate::domain::{AuditEvent, AuditRecord, AuditSignature, ChainPoint, Decision, SignedPoint};
 
 fn digest(message: &[u8]) -> AuditHash {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message);
@@ -135,4 +135,31 @@ fn rejects_a_chain_with_an_unsigned_head() {
     let (report, links) = verifier.finish(false);
     let fault = AuditFault { kind: AuditFaultKind::BadSignature, sequence: 2 };
     assert_eq!((report.fault, links), (Some(fault), Vec::new()));
+}
+
+#[test]
+fn a_stored_head_with_a_bad_signature_is_the_first_fault_before_a_later_one() {
+    let rows = rows(4);
+    let state = ChainState { head: signed(&rows[3]), checkpoint: None };
+    let mut verifier = ChainVerifier::new(state, digest, false);
+    verifier.feed(&rows[0]);
+    verifier.feed(&rows[1]);
+    verifier.feed(&rows[3]);
+    verifier.reject_head(4);
+    let missing = AuditFault { kind: AuditFaultKind::Missing, sequence: 3 };
+    assert_eq!(verifier.fault(), Some(missing));
+    verifier.reject_head(2);
+    let rejected = AuditFault { kind: AuditFaultKind::BadSignature, sequence: 2 };
+    assert_eq!(verifier.finish(true).0.fault, Some(rejected));
+}
+
+#[test]
+fn the_record_of_a_newer_release_is_not_decoded() {
+    let mut row = rows(1).remove(0);
+    row.body.extend_from_slice(b"more fields");
+    row.hash = digest(&[&hashed_prefix("cli")[..], &row.body].concat());
+    let state = ChainState { head: signed(&row), checkpoint: None };
+    let mut verifier = ChainVerifier::new(state, digest, false);
+    assert!(verifier.feed(&row));
+    assert!(AuditEvent::read(&Arc::from("cli"), &row).is_err());
 }

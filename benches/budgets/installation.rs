@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use superoffice_sandbox::{
@@ -22,6 +23,9 @@ pub(crate) const CALLER: &str = "system:serviceaccount:crm:sync-worker";
 /// The section of the configuration that accepts the token.
 pub(crate) const JWT_CALLERS: &str = "[[callers.jwt]]\nissuer = \"https://issuer.bench.invalid\"\n\
      audience = \"tenant-gateway\"\njwks_file = \"./jwks.json\"\n";
+
+/// The number of tenants that are stored at a time.
+pub(crate) const STORED_AT_A_TIME: usize = 64;
 
 pub(crate) struct Installation {
     pub(crate) sandbox: Sandbox,
@@ -80,11 +84,21 @@ impl Installation {
 
     /// Stores the first demo tenant and its system user token.
     pub(crate) async fn enroll(&self) {
-        let (tenant, now) = (self.tenant(), Timestamp::now());
-        let (name, token) = (tenant_name(&tenant.id), tenant.system_user_token.clone().into());
+        let tenant = self.tenant();
+        self.enroll_all(vec![(tenant.id.clone(), tenant.system_user_token.clone())]).await;
+    }
+
+    /// Stores tenants with their system user tokens.
+    pub(crate) async fn enroll_all(&self, tenants: Vec<(String, String)>) {
         let storage = self.storage().await;
-        storage.store.create(&name, &BTreeMap::default(), now).await.unwrap();
-        storage.store.set_system_user_token(&name, &token, now).await.unwrap();
+        let store = &storage.store;
+        let now = Timestamp::now();
+        let enroll = |(id, token): (String, String)| async move {
+            let name = tenant_name(&id);
+            store.create(&name, &BTreeMap::default(), now).await.unwrap();
+            store.set_system_user_token(&name, &token.into(), now).await.unwrap();
+        };
+        stream::iter(tenants).for_each_concurrent(STORED_AT_A_TIME, enroll).await;
         storage.close().await;
     }
 }
