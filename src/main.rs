@@ -6,11 +6,6 @@ use clap::Parser as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tenant_gateway::cli::Cli;
 
-/// Chosen for its memory use. With many cached tickets between short-lived buffers, glibc's allocator keeps more memory
-/// unused than used. Both are equally fast here.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The longest wait for tasks that still run when the command has ended.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
